@@ -1,0 +1,77 @@
+# The two commands: `make demo` shows the whole way on this machine, `make test` passes the tests. No root, no container engine.
+# ARGS="..." goes to the program a target runs: make demo ARGS="-o json", make test ARGS="-k ledger", make bench ARGS="-o json".
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-peers lint bench corpora lock clean
+
+PYTHONS := 3.11 3.12 3.13
+PEERS := openssh-client openssh-server skopeo
+UV ?= uv
+
+help:
+	@echo "make demo        the whole way once on this machine: build, sign, ping, review, deploy, log, audit"
+	@echo "make test        all tests that need nothing but this machine"
+	@echo "make test-peers  the tests against foreign programs (ssh, sshd, skopeo); installs them when run by root on Debian"
+	@echo "make lint        ruff, mypy, import rules"
+	@echo "make bench       measurements; BENCH=prefix runs some, ARGS=\"-o json\" gives one document"
+	@echo "make corpora     public test data, for whoever has it not beside the checkout"
+	@echo "make lock        resolve the dependencies anew (needs uv)"
+	@echo "make clean       remove what these commands made"
+
+demo: .venv/.runtime
+	@.venv/bin/pingee demo $(ARGS)
+
+# Every interpreter runs what is pure; the main one runs everything, last, so that its closing line is the last.
+test: .venv/.dev
+	@main=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(PYTHONS); do \
+		[ "$$version" = "$$main" ] && continue; \
+		if ! scripts/find-python "$$version" >/dev/null; then echo "Python $$version: not found on this machine, not tested"; continue; fi; \
+		$(MAKE) ".venv-$$version/.dev" || exit 1; \
+		echo "Python $$version: unit and property tests"; \
+		".venv-$$version/bin/python" -m pytest -q -p no:cacheprovider tests/unit tests/property || exit 1; \
+	done; \
+	echo "Python $$main: all tests"
+	@.venv/bin/python -m pytest $(ARGS)
+
+test-peers: .venv/.dev
+	@for peer in $(PEERS); do tests/peers/build "$$peer" || exit 1; done
+	@.venv/bin/python -m pytest -m peer $(ARGS)
+
+lint: .venv/.dev
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy gatekeeper builder clients tests
+	@.venv/bin/lint-imports --no-logo
+	@find gatekeeper builder clients tests -name '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 400 {print "a question to answer: " $$2 " has " $$1 " lines"}'
+
+bench: .venv/.dev
+	@.venv/bin/python -m tests.bench.run $(if $(BENCH),--only $(BENCH)) $(ARGS)
+
+corpora:
+	@scripts/fetch-corpora
+
+# One lock for 3.11 to 3.13, with the hash of every wheel. requirements.txt carries the build backend too: see scripts/install.
+lock:
+	@command -v $(UV) >/dev/null || { echo "pingee: make lock needs uv; install it, or name it: make lock UV=/path/to/uv" >&2; exit 1; }
+	@$(UV) pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.txt
+	@$(UV) pip compile pyproject.toml --group build --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements-dev.txt
+
+clean:
+	rm -rf .venv .venv-3.* dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.runtime: requirements.txt pyproject.toml scripts/install
+	@scripts/check-machine
+	@scripts/install .venv "$$(scripts/find-python)" requirements.txt
+	@touch $@
+
+.venv/.dev: requirements-dev.txt pyproject.toml scripts/install
+	@scripts/check-machine
+	@scripts/install .venv "$$(scripts/find-python)" requirements-dev.txt
+	@touch .venv/.runtime $@
+
+.venv-%/.dev: requirements-dev.txt pyproject.toml scripts/install
+	@scripts/install ".venv-$*" "$$(scripts/find-python $*)" requirements-dev.txt
+	@touch $@

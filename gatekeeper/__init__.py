@@ -1,0 +1,1 @@
+"""The pingee: decides, logs, and only then deploys."""
