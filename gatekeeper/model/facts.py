@@ -1,0 +1,170 @@
+"""What signed statements and authorities say, as plain values (`formats.md` 2 and 3).
+
+Facts carry no trust by themselves: a rule takes them inside `Verified`, or from an authority the gatekeeper read itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+
+from .digest import Digest
+from .label import PUBLIC, Label
+from .moment import Moment
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an artifact comes from: full git object ids, never a branch."""
+
+    repository: str
+    commit: str
+    tree: str
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Who signed as a builder: the two SAN URIs of the run's ten-minute certificate."""
+
+    builder_id: str
+    project: str
+    commit: str
+    run: str
+    certificate: Digest
+    """sha256 of the certificate's DER bytes"""
+    root: str = ""
+    """name of the builder root that issued it, as the policy's ``signer = "x509:NAME"`` has it"""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file of an artifact."""
+
+    path: str
+    size: int
+    sha256: Digest
+
+
+@dataclass(frozen=True)
+class ArtifactManifest:
+    """The statement of what a build produced."""
+
+    artifact: Digest
+    component: str
+    plan: Digest
+    source: Source
+    outputs: tuple[Output, ...]
+    builder_id: str
+    run: str
+    signer: RunIdentity
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """SLSA provenance v1 with our build type."""
+
+    artifact: Digest
+    builder_id: str
+    build_type: str
+    repository: str
+    ref: str
+    commit: str
+    config: str
+    """path of the pipeline document in the tree"""
+    tree: str
+    run: str
+    started: Moment
+    finished: Moment
+    log: Digest | None
+    signer: RunIdentity
+
+
+@unique
+class TestVerdict(StrEnum):
+    """in-toto test-result v0.1 ``result``."""
+
+    __test__ = False  # not a pytest class
+
+    PASSED = "PASSED"
+    WARNED = "WARNED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """The signed result of one stage."""
+
+    __test__ = False
+
+    artifact: Digest
+    stage: str
+    plan: Digest
+    verdict: TestVerdict
+    passed: tuple[str, ...]
+    warned: tuple[str, ...]
+    failed: tuple[str, ...]
+    url: str | None
+    receipt: Digest | None
+    """acceptance: sha256 of the test deployment's receipt"""
+    signer: RunIdentity
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A reviewer's signed vote on one revision. `voter` is the person's name in the policy repository."""
+
+    project: str
+    change: str
+    revision: str
+    tree: str
+    label: str
+    value: int
+    at: Moment
+    voter: str
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What the review system's git says about one commit. E-mail addresses stay in memory: no entry and no row holds them."""
+
+    project: str
+    change: str
+    """the ``Change-Id`` trailer, else the commit"""
+    commit: str
+    tree: str
+    author: str
+    committer: str
+    committed: Moment
+    ancestors_known: bool = True
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs for one component, as the newest deployment the gatekeeper made and the target reported."""
+
+    artifact: Digest
+    config: str | None
+    commit: str
+    ping_id: str
+    receipt: Digest
+    since: Moment
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """The bytes in the artifact store, hashed again by us: manifest, config and layer all equal their digests."""
+
+    artifact: Digest
+    component: str
+    source: Source
+    size: int
+
+
+@dataclass(frozen=True)
+class Received:
+    """When and how a statement reached the intake: the trusted time of its certificate (recipes, trap B)."""
+
+    at: Moment
+    index: int
+    label: Label = field(default=PUBLIC)

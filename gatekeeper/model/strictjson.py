@@ -1,0 +1,118 @@
+"""The one loader for JSON that was signed or comes from outside.
+
+`json.loads` takes the last of two duplicate keys, accepts NaN and raises RecursionError on deep nesting; each of these has been
+an exploit elsewhere. Refused here, all with `MalformedJson`: more bytes than the caller allows, invalid UTF-8, a byte order mark,
+duplicate keys, NaN and Infinity, floats, integers beyond 2^53-1, lone surrogates, nesting deeper than the bound, trailing data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn, TypeAlias
+
+from .canonical import MAX_INTEGER
+
+JsonValue: TypeAlias = "bool | int | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+MAX_BYTES = 64 * 1024
+MAX_DEPTH = 32
+
+_BRACKET_OR_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+
+class MalformedJson(ValueError):
+    """Not strict JSON; the message says what is wrong in words for the sender."""
+
+
+def parse_json(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> JsonValue:
+    """Parse; raise `MalformedJson` for anything that two parsers could read in two ways."""
+    if len(data) > max_bytes:
+        raise MalformedJson(f"more than {max_bytes} bytes")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise MalformedJson("a byte order mark stands at the beginning")
+    _bound_depth(data, max_depth)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedJson(f"invalid UTF-8 at byte {error.start}") from error
+    try:
+        value: JsonValue = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise MalformedJson(f"{error.msg} at line {error.lineno} column {error.colno}") from error
+    return value
+
+
+def parse_object(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> dict[str, JsonValue]:
+    """As `parse_json`, for documents whose top level is an object."""
+    value = parse_json(data, max_bytes=max_bytes, max_depth=max_depth)
+    if not isinstance(value, dict):
+        raise MalformedJson("the document is not an object")
+    return value
+
+
+def _bound_depth(data: bytes, limit: int) -> None:
+    # Before json's recursive decoder sees the text; brackets inside strings do not count.
+    depth = 0
+    for token in _BRACKET_OR_STRING.finditer(data):
+        match token.group()[:1]:
+            case b"[" | b"{":
+                depth += 1
+                if depth > limit:
+                    raise MalformedJson(f"nested deeper than {limit}")
+            case b"]" | b"}":
+                depth -= 1
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise MalformedJson(f"key {key[:64]!r} stands twice in one object")
+            seen.add(key)
+    for key, value in pairs:
+        _no_surrogate(key)
+        _check_strings(value)
+    return members
+
+
+def _check_strings(value: object) -> None:
+    # Objects were checked when they were made; only strings and arrays directly below are left.
+    if isinstance(value, str):
+        _no_surrogate(value)
+    elif isinstance(value, list):
+        for item in value:
+            _check_strings(item)
+
+
+def _no_surrogate(text: str) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise MalformedJson("a string holds a lone surrogate")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 17 or abs(number := int(text)) > MAX_INTEGER:
+        raise MalformedJson("an integer is beyond 2^53-1")
+    if text.startswith("-0"):
+        raise MalformedJson("minus zero is not an integer of ours")
+    return number
+
+
+def _no_float(_text: str) -> NoReturn:
+    raise MalformedJson("a number has a fraction or an exponent")
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise MalformedJson(f"{text} is not JSON")
+
+
+class _Decoder(json.JSONDecoder):
+    def decode(self, s: str, *args: Any) -> Any:
+        value = super().decode(s, *args)
+        _check_strings(value)
+        return value
+
+
+_DECODER = _Decoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_no_float, parse_constant=_no_constant)
