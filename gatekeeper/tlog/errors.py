@@ -1,0 +1,51 @@
+"""What can be wrong with log bytes. Every error of this package is a `TlogError`; messages never hold key material."""
+
+from __future__ import annotations
+
+
+class TlogError(ValueError):
+    """Bytes, a proof or a signature of a log were refused."""
+
+
+class MalformedVerifierKey(TlogError):
+    """Not a verifier key of C2SP signed-note, or one whose key id is not that of its key."""
+
+
+class MalformedNote(TlogError):
+    """Not a signed note in its one spelling, or over a bound."""
+
+
+class MalformedCheckpoint(TlogError):
+    """A note text that is not a checkpoint of ours: origin, size, root, nothing else."""
+
+
+class MalformedTile(TlogError):
+    """A tile path, tile or entry bundle that is not of C2SP tlog-tiles."""
+
+
+class MalformedProof(TlogError):
+    """Proof bytes in any but the one spelling, or over a bound."""
+
+
+class MalformedPolicy(TlogError):
+    """Not a log policy file of C2SP tlog-policy with exactly one log."""
+
+
+class MalformedEntry(TlogError):
+    """Not the canonical bytes of a log entry, or an entry over its cap."""
+
+
+class ProofMismatch(TlogError):
+    """A well-formed proof that does not prove what it was given for."""
+
+
+class BadNoteSignature(TlogError):
+    """A known key's signature does not verify: the whole note is refused."""
+
+
+class UnknownLog(TlogError):
+    """No signature by the expected log key, or the checkpoint names another origin."""
+
+
+class QuorumNotMet(TlogError):
+    """Too few witnesses of the policy cosigned the checkpoint."""

@@ -1,0 +1,275 @@
+"""The check of a whole log below a signed checkpoint: every entry rehashed, every tile compared, the root recomputed.
+
+Invariants, in the order they are looked at for each entry:
+1. bundles have the lengths that the signed size gives, and their framing adds up;
+2. the entry hashes to its place in the tile of level 0;
+3. it parses (a kind not known is kept), names this origin, and only index 0 is of kind `origin`;
+4. its `entry_id` stands nowhere before it;
+5. every higher tile is what the entries hash to;
+6. at the size of an older checkpoint the root is that checkpoint's: it is a prefix;
+7. the root over all is the signed one.
+
+`check_log` does no I/O: it is a generator that asks for one bundle or tile after the other and is sent its bytes, so the same check runs
+over HTTP, a directory and database rows, in blocking and in async code. Memory does not grow with the log but for 16 bytes of each
+`entry_id` (about 100 bytes an entry in a Python set).
+
+What it cannot tell: what was never logged; and without an older checkpoint whether a tail was cut.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import TypeAlias
+
+from .checkpoint import VerifiedCheckpoint
+from .entry import Kind, UnknownEntry, parse_entry
+from .errors import MalformedEntry, MalformedTile
+from .merkle import HASH_SIZE, leaf_hash
+from .tile import TILE_BYTES, TILE_WIDTH, Tile, TileAddress, TileEdge, parse_bundle, tile_width
+
+Fetch: TypeAlias = Callable[[TileAddress], bytes | None]
+"""Bytes of a tile or bundle, or None where the source has none. A source that keeps full tiles only answers None for partial ones; one
+that keeps rows makes a bundle of the rows that exist, in order of their index."""
+LogCheck: TypeAlias = Generator[TileAddress, "bytes | None", "FsckReport"]
+
+
+@unique
+class Fault(StrEnum):
+    """What is wrong."""
+
+    OTHER_ORIGIN = "other-origin"
+    OLDER_IS_LARGER = "older-is-larger"
+    NOT_PREFIX = "not-prefix"
+    BUNDLE_MISSING = "bundle-missing"
+    BUNDLE_MALFORMED = "bundle-malformed"
+    ENTRY_MISSING = "entry-missing"
+    ENTRY_CHANGED = "entry-changed"
+    ENTRY_MALFORMED = "entry-malformed"
+    ENTRY_ORIGIN = "entry-origin"
+    ENTRY_REPEATED = "entry-repeated"
+    TILE_MISSING = "tile-missing"
+    TILE_CHANGED = "tile-changed"
+    ROOT_CHANGED = "root-changed"
+
+
+@unique
+class Tail(StrEnum):
+    """Whether entries may have been cut from the end."""
+
+    PREFIX_HOLDS = "the older checkpoint is a prefix"
+    CANNOT_TELL = "cannot tell: no older checkpoint"
+    NOT_SHOWN = "not shown: a fault lies below the older checkpoint"
+
+
+@dataclass(frozen=True)
+class LogFault:
+    """The first thing found wrong. It lies in the entries [first, end): one entry where the tiles tell, else all that they cover."""
+
+    fault: Fault
+    first: int
+    end: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class FsckReport:
+    """`fault` is None where everything below `size` is as signed. `kinds` counts the entries checked."""
+
+    origin: str
+    size: int
+    tail: Tail
+    fault: LogFault | None
+    kinds: Mapping[str, int]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was found wrong."""
+        return self.fault is None
+
+
+def fsck(
+    checkpoint: VerifiedCheckpoint,
+    fetch: Fetch,
+    *,
+    older: VerifiedCheckpoint | None = None,
+    marks: Iterable[VerifiedCheckpoint] = (),
+    partials_kept: bool = True,
+    schema: bool = True,
+) -> FsckReport:
+    """`check_log` driven by a blocking source, whose own errors pass through."""
+    check = check_log(checkpoint, older=older, marks=marks, partials_kept=partials_kept, schema=schema)
+    try:
+        wanted = next(check)
+        while True:
+            wanted = check.send(fetch(wanted))
+    except StopIteration as stop:
+        report: FsckReport = stop.value
+        return report
+
+
+def check_log(
+    checkpoint: VerifiedCheckpoint,
+    *,
+    older: VerifiedCheckpoint | None = None,
+    marks: Iterable[VerifiedCheckpoint] = (),
+    partials_kept: bool = True,
+    schema: bool = True,
+) -> LogCheck:
+    """Ask for bundles and tiles, be sent their bytes (None: the source has none), return the report.
+
+    `older` is a checkpoint kept outside the log; `marks` are any others, from the log's own store: they prove nothing more, but narrow
+    the place of a fault. With `partials_kept` false the source may lack partial tiles (the database keeps full ones only). `schema` false
+    leaves out steps 3 and 4, for logs whose entries are not ours.
+    """
+    state = _State(checkpoint, older, tuple(marks), schema)
+    fault = None
+    try:
+        state.compare_heads()
+        for n in range(-(-checkpoint.size // TILE_WIDTH)):
+            yield from _check_bundle(state, n, partials_kept)
+        for tile in state.edge.partial_tiles():
+            if tile.address.level:
+                yield from _check_tile(tile, partials_kept)
+        state.compare_roots()
+    except _Found as found:
+        fault = found.fault
+    return FsckReport(checkpoint.origin, checkpoint.size, state.tail(fault), fault, dict(state.kinds))
+
+
+class _Found(Exception):
+    def __init__(self, fault: Fault, first: int, end: int, detail: str) -> None:
+        super().__init__(detail)
+        self.fault = LogFault(fault, first, end, detail)
+
+
+class _State:
+    """What is kept while the entries pass."""
+
+    def __init__(self, checkpoint: VerifiedCheckpoint, older: VerifiedCheckpoint | None, marks: tuple[VerifiedCheckpoint, ...], schema: bool) -> None:
+        self.checkpoint = checkpoint
+        self.older = older
+        self.schema = schema
+        self.edge = TileEdge()
+        self.kinds: Counter[str] = Counter()
+        self.agreed = 0
+        """the largest size at which a signed root was met"""
+        self._seen: set[bytes] = set()
+        known = (checkpoint, *marks) if older is None else (checkpoint, older, *marks)
+        # The older checkpoint goes first among equals, so that a fault names it.
+        self._ahead = sorted(known, key=lambda item: (item.size, item is not older), reverse=True)
+
+    def compare_heads(self) -> None:
+        """All checkpoints are of one log, and none is beyond the one checked."""
+        for item in self._ahead:
+            if item.origin != self.checkpoint.origin:
+                raise _Found(Fault.OTHER_ORIGIN, 0, 0, "the checkpoints are of two origins")
+            if item.size > self.checkpoint.size:
+                raise _Found(Fault.OLDER_IS_LARGER, self.checkpoint.size, item.size, "a checkpoint with more entries was signed before")
+        self.compare_roots()
+
+    def take(self, leaves: Sequence[bytes]) -> tuple[Tile, ...]:
+        """Append leaf hashes, comparing each signed root on the way but the last; returns the tiles that became full."""
+        full: list[Tile] = []
+        while leaves:
+            count = min(len(leaves), self._ahead[-1].size - self.edge.size)
+            self.edge, tiles = self.edge.extend(leaves[:count])
+            full += tiles
+            leaves = leaves[count:]
+            # At the signed size itself the partial tiles are looked at first: they name the place of a fault more closely.
+            if self.edge.size < self.checkpoint.size:
+                self.compare_roots()
+        return tuple(full)
+
+    def tail(self, fault: LogFault | None) -> Tail:
+        """What was learnt about the tail when the check ended."""
+        if self.older is None:
+            return Tail.CANNOT_TELL
+        return Tail.PREFIX_HOLDS if fault is None or 0 < self.older.size <= self.agreed else Tail.NOT_SHOWN
+
+    def compare_roots(self) -> None:
+        """Compare the root with every checkpoint of the size reached."""
+        size = self.edge.size
+        while self._ahead and self._ahead[-1].size == size:
+            mark = self._ahead.pop()
+            if mark.root != self.edge.root():
+                fault = Fault.NOT_PREFIX if mark is self.older else Fault.ROOT_CHANGED
+                raise _Found(fault, self.agreed, size, f"the entries do not have the root signed at size {size}")
+            self.agreed = size
+
+    def check_entry(self, index: int, entry: bytes) -> None:
+        """Steps 3 and 4."""
+        if not self.schema:
+            return
+        try:
+            parsed = parse_entry(entry)
+        except MalformedEntry as error:
+            raise _Found(Fault.ENTRY_MALFORMED, index, index + 1, str(error)) from error
+        kind = "unknown" if isinstance(parsed, UnknownEntry) else parsed.KIND.value
+        if parsed.origin != self.checkpoint.origin or (kind == Kind.ORIGIN.value) != (index == 0):
+            raise _Found(Fault.ENTRY_ORIGIN, index, index + 1, "an entry of another origin, or an origin entry not at index 0")
+        if (entry_id := bytes.fromhex(parsed.entry_id)) in self._seen:
+            raise _Found(Fault.ENTRY_REPEATED, index, index + 1, f"entry_id {parsed.entry_id} stands twice")
+        self._seen.add(entry_id)
+        self.kinds[kind] += 1
+
+
+def _check_bundle(state: _State, n: int, partials_kept: bool) -> Generator[TileAddress, bytes | None, None]:
+    width = tile_width(0, n, state.checkpoint.size)
+    first = n * TILE_WIDTH
+    data = yield from _fetch(TileAddress(None, n, width))
+    if data is None:
+        raise _Found(Fault.BUNDLE_MISSING, first, first + width, f"{TileAddress(None, n, width).path} is missing")
+    try:
+        entries = parse_bundle(data)
+    except MalformedTile as error:
+        raise _Found(Fault.BUNDLE_MALFORMED, first, first + width, str(error)) from error
+    # A full bundle may stand in for a partial one that is gone: only its first entries are below the signed size.
+    if len(entries) > width and len(entries) != TILE_WIDTH:
+        raise _Found(Fault.BUNDLE_MALFORMED, first, first + width, "the bundle has more entries than its path says")
+    entries = entries[:width]
+    leaves = [leaf_hash(entry) for entry in entries]
+    tile = yield from _fetch_tile(TileAddress(0, n, width), partials_kept)
+    for at, (entry, leaf) in enumerate(zip(entries, leaves, strict=True)):
+        if tile is not None and tile[at * HASH_SIZE : (at + 1) * HASH_SIZE] != leaf:
+            raise _Found(Fault.ENTRY_CHANGED, first + at, first + at + 1, "the entry does not hash to its place in the tile")
+        state.check_entry(first + at, entry)
+    if len(entries) < width:
+        raise _Found(Fault.ENTRY_MISSING, first + len(entries), first + width, "the bundle ends before the signed size")
+    for full in state.take(leaves):
+        if full.address.level:
+            yield from _check_tile(full, partials_kept)
+
+
+def _check_tile(expected: Tile, partials_kept: bool) -> Generator[TileAddress, bytes | None, None]:
+    served = yield from _fetch_tile(expected.address, partials_kept)
+    if served is None or served == expected.data:
+        return
+    at = next(at for at in range(0, len(served), HASH_SIZE) if served[at : at + HASH_SIZE] != expected.data[at : at + HASH_SIZE])
+    leaves = TILE_WIDTH ** (expected.address.level or 0)
+    first = (expected.address.n * TILE_WIDTH + at // HASH_SIZE) * leaves
+    raise _Found(Fault.TILE_CHANGED, first, first + leaves, f"{expected.address.path} is not what the entries hash to")
+
+
+def _fetch_tile(address: TileAddress, partials_kept: bool) -> Generator[TileAddress, bytes | None, bytes | None]:
+    data = yield from _fetch(address)
+    leaves = TILE_WIDTH ** (address.level or 0)
+    first = address.n * TILE_WIDTH * leaves
+    end = first + address.width * leaves
+    if data is None:
+        if address.width < TILE_WIDTH and not partials_kept:
+            return None
+        raise _Found(Fault.TILE_MISSING, first, end, f"{address.path} is missing")
+    if len(data) not in {address.width * HASH_SIZE, TILE_BYTES}:
+        raise _Found(Fault.TILE_CHANGED, first, end, f"{address.path} has another length")
+    return data[: address.width * HASH_SIZE]
+
+
+def _fetch(address: TileAddress) -> Generator[TileAddress, bytes | None, bytes | None]:
+    # Partial tiles may go once the full one exists (tlog-tiles): clients fall back.
+    data = yield address
+    if data is None and address.width < TILE_WIDTH:
+        data = yield TileAddress(address.level, address.n)
+    return data
