@@ -1,0 +1,1 @@
+"""What people, pipelines and targets run."""

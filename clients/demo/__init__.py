@@ -1,0 +1,1 @@
+"""The embedded house on one machine."""

@@ -1,0 +1,6 @@
+
+# Appended to person.hcl for every instance.
+
+path "identity/oidc/token/people-${instance}" {
+  capabilities = ["read"]
+}
