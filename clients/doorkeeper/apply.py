@@ -1,0 +1,286 @@
+"""From a frame to a running workload: read, check, remember, switch, look, put back.
+
+The order, and what a crash at each point means:
+
+1. parts are read and checked: nothing has changed, the receipt is unspent;
+2. checkpoint, index and receipt are stored as `in-progress`, durably: from here the receipt is spent;
+3. release and settings are written: the old workload still runs;
+4. the workload is switched and asked for its health: one or the other runs, or none;
+5. `healthy`, `rolled-back` or `failed` is stored: the outcome is known.
+
+Whoever opens the doorkeeper next and finds `in-progress` without the lock held knows that 2 to 5 was cut short. `recover` then does not go on
+with what it cannot finish (the frame is gone) but puts back the release last seen healthy, and says `rolled-back`, or `failed` where there is
+none. It is never told as healthy; the gatekeeper decides anew.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from gatekeeper.model.canonical import Json
+from gatekeeper.model.digest import Digest, digest_hex
+from gatekeeper.model.frame import MalformedFrame, PartName, PartSpec
+from gatekeeper.model.moment import Moment, render_moment
+from gatekeeper.model.verified import Refusal
+
+from . import checks
+from .artifact import Run, parse_config, parse_manifest
+from .cosign import Cosigner, load_cosigner
+from .files import Place, Unreadable, make_private, write_durably
+from .incoming import Incoming, WrongBytes
+from .record import Record
+from .settings import parse_settings
+from .state import ComponentMemory, Memory, Outcome, Release, Remembered, save_memory
+from .target import ComponentSlot, Pinned
+from .unpack import UnsafeArchive, unpack_layer
+from .workload import NotStarted, is_alive, switch_off, switch_on, wait_healthy
+
+BEAT_S: Final = 20.0
+"""seconds between signs of life; the gatekeeper misses one after 60"""
+MAX_DETAIL: Final = 500
+MAX_FORKS: Final = 64
+
+Say = Callable[[dict[str, Json]], None]
+Now = Callable[[], Moment]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Stored and done: `exit_code` 0 healthy, 6 put back or nothing to put back, 1 not even switched."""
+
+    memory: ComponentMemory
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Doorkeeper:
+    """One doorkeeper at work, under its lock."""
+
+    place: Place
+    pinned: Pinned
+    record: Record
+    cosigner: Cosigner
+    say: Say
+    now: Now
+
+    @classmethod
+    def open(cls, place: Place, pinned: Pinned, *, say: Say, now: Now) -> Doorkeeper:
+        """Raises `Unreadable` where the cosigner's key is not there."""
+        return cls(place, pinned, Record(place), load_cosigner(place, pinned.target), say, now)
+
+    def recover(self, memory: Memory) -> Memory:
+        """Put back what a crash left in between. Called with the lock held, before anything else."""
+        for name, component in memory.components:
+            slot = self.pinned.target.component(name)
+            if component.outcome is not Outcome.IN_PROGRESS or slot is None:
+                continue
+            problem = self._restore(slot, component.healthy)
+            outcome = Outcome.ROLLED_BACK if problem is None else Outcome.FAILED
+            detail = "interrupted; " + ("the previous release runs" if problem is None else problem)
+            memory = self._settle(memory, name, replace(component, outcome=outcome, detail=detail[:MAX_DETAIL]))
+        return memory
+
+    def apply(self, incoming: Incoming, named: Digest, memory: Memory) -> Applied | checks.Behind | Refusal:
+        """Take one frame. Raises `MalformedFrame` (or another ValueError) for bytes that are no frame of ours, and `Unreadable`."""
+        parts = {spec.name: spec for spec in incoming.header()}
+        beat = self._beat("receiving")
+        found = self._read_offer(incoming, parts, named, memory)
+        if not isinstance(found, checks.Acceptable):
+            return found
+        self.say({"progress": "checked", "detail": ""})
+        layer = self.place.incoming / secrets.token_hex(16)
+        make_private(layer.parent)
+        try:
+            received = self._read_artifact(incoming, parts, found, layer, beat)
+            if isinstance(received, Refusal):
+                return received
+            expired = checks.check_expiry(found.statement, self.now())
+            if expired is not None:
+                return expired
+            return self._act(found, received, layer, memory)
+        finally:
+            layer.unlink(missing_ok=True)
+
+    def refuse(self, named: Digest, refusal: Refusal) -> None:
+        """Write a refusal into the record, and keep both notes of a fork."""
+        self.record.append(self.now(), "refused", {"receipt": named, "code": refusal.reason, "detail": refusal.detail[:MAX_DETAIL]})
+        if isinstance(refusal, checks.Fork):
+            make_private(self.place.forks)
+            if sum(1 for _ in self.place.forks.iterdir()) < MAX_FORKS:
+                name = f"{int(self.now().timestamp())}-{secrets.token_hex(4)}"
+                write_durably(self.place.forks / name, b"\n".join(refusal.notes))
+
+    def _read_offer(self, incoming: Incoming, parts: dict[PartName, PartSpec], named: Digest, memory: Memory) -> checks.Verdicts:
+        read: dict[PartName, bytes] = {}
+        for name in (PartName.RECEIPT, PartName.PROOF, PartName.CONSISTENCY):
+            if name not in parts:
+                return Refusal("receipt-missing", f"the frame has no {name.value}")
+            try:
+                read[name] = incoming.part(parts[name])
+            except WrongBytes as error:
+                return Refusal("digest-mismatch", str(error))
+        offer = checks.Offer(
+            receipt=read[PartName.RECEIPT],
+            proof=read[PartName.PROOF],
+            consistency=read[PartName.CONSISTENCY],
+            opening=PartName.OPENING in parts,
+        )
+        return checks.check_offer(offer, named=named, pinned=self.pinned, memory=memory, at=self.now())
+
+    def _read_artifact(
+        self,
+        incoming: Incoming,
+        parts: dict[PartName, PartSpec],
+        found: checks.Acceptable,
+        layer: Path,
+        beat: Callable[[str], None],
+    ) -> _Received | Refusal:
+        try:
+            if PartName.ROLLBACK_BUNDLE in parts:
+                raise MalformedFrame("this doorkeeper takes no rollback bundle")
+            manifest = incoming.part(_needed(parts, PartName.MANIFEST))
+            refused = checks.check_manifest(manifest, found.statement)
+            if refused is not None:
+                return refused
+            config, layer_spec = incoming.part(_needed(parts, PartName.CONFIG)), _needed(parts, PartName.LAYER)
+            refused = checks.check_config(config, parse_manifest(manifest), layer_spec.sha256, layer_spec.size)
+            if refused is not None:
+                return refused
+            run = parse_config(config)
+            refused = checks.check_run(run, found.statement)
+            if refused is not None:
+                return refused
+            if layer_spec.size > self.pinned.target.caps.layer_bytes:
+                raise MalformedFrame("the layer is over this target's bound")
+            incoming.part_to_file(layer_spec, layer, beat=beat)
+            settings = incoming.part(parts[PartName.SETTINGS]) if PartName.SETTINGS in parts else b""
+            incoming.end()
+        except WrongBytes as error:
+            return Refusal("digest-mismatch", str(error))
+        parse_settings(settings)
+        return _Received(run, settings)
+
+    def _act(self, found: checks.Acceptable, received: _Received, layer: Path, memory: Memory) -> Applied:
+        statement, at = found.statement, self.now()
+        slot = self.pinned.target.component(statement.component)
+        assert slot is not None  # noqa: S101 -- check_offer refuses a component without a slot
+        previous = memory.component(slot.name)
+        component = ComponentMemory(
+            index=found.index,
+            slot=None,
+            receipt=found.receipt,
+            outcome=Outcome.IN_PROGRESS,
+            detail="",
+            cosignature=self.cosigner.cosign(found.checkpoint.note, at),
+            size=found.checkpoint.size,
+            at=render_moment(at),
+            healthy=None if previous is None else previous.healthy,
+        )
+        checkpoint = Remembered(found.checkpoint.origin, found.checkpoint.size, found.checkpoint.root, found.checkpoint.note)
+        memory = replace(memory, checkpoint=checkpoint).with_component(slot.name, component)
+        # Recorded first: a record that cannot be written refuses while the receipt is still unspent.
+        self.record.append(at, "accepted", {"receipt": found.receipt, "artifact": statement.subject, "index": found.index})
+        save_memory(self.place, memory)
+        release = Release(
+            artifact=statement.subject,
+            receipt=found.receipt,
+            config=statement.candidate_config,
+            argv=received.run.argv,
+            health=received.run.health,
+            grace_s=min(received.run.grace_s, self.pinned.target.caps.grace_s),
+        )
+        component, exit_code = self._install(slot, release, component, received.settings, layer)
+        self._settle(memory, slot.name, component)
+        _prune(self.place, slot.name, self.pinned.target.caps.releases, component.healthy)
+        return Applied(component, exit_code)
+
+    def _install(
+        self, slot: ComponentSlot, release: Release, component: ComponentMemory, settings: bytes, layer: Path
+    ) -> tuple[ComponentMemory, int]:
+        try:
+            beat = self._beat("unpacking")
+            unpack_layer(layer, self.place.release(slot.name, digest_hex(release.artifact)), self.pinned.target.caps, beat=beat)
+            path = self.place.settings(slot.name, digest_hex(release.receipt))
+            make_private(path.parent)
+            write_durably(path, settings)
+        except (UnsafeArchive, OSError) as error:
+            why = str(error) if isinstance(error, UnsafeArchive) else f"the release cannot be written: {error.strerror}"
+            return replace(component, outcome=Outcome.FAILED, detail=why[:MAX_DETAIL]), 1
+        problem = self._switch(slot, release)
+        if problem is None:
+            return replace(component, outcome=Outcome.HEALTHY, healthy=release), 0
+        not_restored = self._restore(slot, component.healthy)
+        if not_restored is None:
+            return replace(component, outcome=Outcome.ROLLED_BACK, detail=problem[:MAX_DETAIL]), 6
+        return replace(component, outcome=Outcome.FAILED, detail=f"{problem}; {not_restored}"[:MAX_DETAIL]), 6
+
+    def _switch(self, slot: ComponentSlot, release: Release) -> str | None:
+        self.say({"progress": "restarting", "detail": ""})
+        try:
+            switch_on(self.place, slot, release, self.pinned.target.caps)
+        except (NotStarted, Unreadable, OSError, ValueError) as error:
+            return str(error) if isinstance(error, NotStarted | Unreadable) else f"cannot be started: {type(error).__name__}"
+        return wait_healthy(self.place, slot, release, beat=self._beat("health"))
+
+    def _restore(self, slot: ComponentSlot, release: Release | None) -> str | None:
+        # None: the release runs and is healthy. Else what stands in the way of that, in words.
+        self.say({"progress": "restoring", "detail": ""})
+        if release is None:
+            switch_off(self.place, slot)
+            return "there is no previous release to put back"
+        untouched = not slot.restart and is_alive(self.place, slot, release.receipt)
+        problem = wait_healthy(self.place, slot, release, beat=self._beat("health")) if untouched else self._switch(slot, release)
+        return None if problem is None else f"the previous release could not be put back: {problem}"
+
+    def _settle(self, memory: Memory, name: str, component: ComponentMemory) -> Memory:
+        memory = memory.with_component(name, component)
+        save_memory(self.place, memory)
+        self.record.append(self.now(), component.outcome.value, {"receipt": component.receipt, "detail": component.detail})
+        return memory
+
+    def _beat(self, phase: str) -> Callable[[str], None]:
+        last = time.monotonic() - BEAT_S
+
+        def beat(detail: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= BEAT_S:
+                last = time.monotonic()
+                self.say({"progress": phase, "detail": detail})
+
+        return beat
+
+
+@dataclass(frozen=True)
+class _Received:
+    run: Run
+    settings: bytes
+
+
+def _needed(parts: dict[PartName, PartSpec], name: PartName) -> PartSpec:
+    if name not in parts:
+        raise MalformedFrame(f"the frame has no {name.value}")
+    return parts[name]
+
+
+def _prune(place: Place, component: str, keep: int, healthy: Release | None) -> None:
+    # Old bytes go, newest kept first; what runs, or would be put back, never goes.
+    kept_release = None if healthy is None else digest_hex(healthy.artifact)
+    kept_settings = None if healthy is None else digest_hex(healthy.receipt)
+    releases = sorted(_children(place.release(component, "x").parent), key=lambda p: p.stat().st_mtime_ns, reverse=True)
+    for directory in releases[keep:]:
+        if directory.name != kept_release:
+            shutil.rmtree(directory, ignore_errors=True)
+    for file in _children(place.settings(component, "x").parent):
+        if file.name != kept_settings:
+            file.unlink(missing_ok=True)
+
+
+def _children(directory: Path) -> list[Path]:
+    return [Path(entry.path) for entry in os.scandir(directory)] if directory.is_dir() else []

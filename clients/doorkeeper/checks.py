@@ -1,0 +1,228 @@
+"""What a doorkeeper asks of a frame before it believes it: log format, section 3, in its order. Pure: bytes and values in, an answer out.
+
+1. The receipt is there and is the one that the credential names; its statement is signed by a pinned receipt key (`bad-signature`); its entry
+   is that statement's, and stands in the pinned log: origin, log signature, witness quorum, inclusion (`receipt-missing`).
+2. The checkpoint extends the one remembered (`log-fork`; a proof from another size, or a smaller checkpoint, is `Stale`).
+3. An Allow in mode warn or enforce, for this instance, environment, component and target (`receipt-other-target`), before its `not_after`
+   (`allow-expired`), with an index above the last one accepted for the component (`receipt-replayed`), not sealed (`sealed-not-allowed`).
+4. Then, and only then, are the artifact's bytes read: `check_manifest` and `check_config` (`digest-mismatch`).
+
+Not checked here: whether the decision was right. That is in the log, for everybody to replay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gatekeeper.model.decision import Mode, Verdict
+from gatekeeper.model.digest import Digest, digest_of
+from gatekeeper.model.moment import Moment
+from gatekeeper.model.receipt import UntrustedReceipt, parse_receipt, receipt_id
+from gatekeeper.model.statement import DecisionStatement
+from gatekeeper.model.verified import Refusal, Verified
+from gatekeeper.tlog.checkpoint import Checkpoint, VerifiedCheckpoint, open_checkpoint
+from gatekeeper.tlog.consistency import parse_growth, verify_growth
+from gatekeeper.tlog.entry import parse_entry
+from gatekeeper.tlog.errors import ProofMismatch, TlogError
+from gatekeeper.tlog.kinds import DecisionEntry, UnknownEntry
+from gatekeeper.tlog.members import Abridged, abridge
+from gatekeeper.tlog.proof import VerifiedInclusion, parse_proof, verify_proof
+from gatekeeper.verify.receipt import verify_decision_statement
+
+from .artifact import Contents, Run
+from .state import Memory
+from .target import Pinned
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What stands first in a frame. None: the part is not there."""
+
+    receipt: bytes | None
+    proof: bytes | None
+    consistency: bytes | None
+    opening: bool
+
+
+@dataclass(frozen=True)
+class Behind:
+    """The proof does not start at the size we remember, which is `size`."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Fork(Refusal):
+    """Two signed notes of one log that contradict each other, or that were not shown to agree: kept as evidence."""
+
+    notes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Acceptable:
+    """Everything about the decision holds, here and now."""
+
+    statement: DecisionStatement
+    receipt: Digest
+    index: int
+    checkpoint: VerifiedCheckpoint
+
+
+Verdicts: TypeAlias = Acceptable | Behind | Refusal
+
+
+def check_offer(offer: Offer, *, named: Digest, pinned: Pinned, memory: Memory, at: Moment) -> Verdicts:
+    """Steps 1 to 3. `named` is the receipt that the credential names. Raises ValueError for bytes that are no receipt or proof at all."""
+    if offer.receipt is None or offer.proof is None or offer.consistency is None:
+        return Refusal("receipt-missing", "receipt, proof and consistency must stand first in the frame")
+    if receipt_id(offer.receipt) != named:
+        return Refusal("receipt-missing", "the receipt is not the one that the credential names")
+    receipt = parse_receipt(offer.receipt)
+    statement = verify_decision_statement(receipt.statement, pinned.receipt_keys)
+    if isinstance(statement, Refusal):
+        return Refusal("bad-signature", statement.detail)
+    inclusion = _check_inclusion(receipt, offer.proof, statement, pinned)
+    if isinstance(inclusion, Refusal):
+        return inclusion
+    grown = _check_growth(offer.consistency, inclusion, pinned, memory)
+    if grown is not None:
+        return grown
+    acceptable = Acceptable(statement.value, named, inclusion.index, inclusion.checkpoint)
+    return _check_decision(acceptable, pinned, memory, at, sealed=offer.opening) or acceptable
+
+
+def check_expiry(statement: DecisionStatement, at: Moment) -> Refusal | None:
+    """Whether the Allow still holds; asked again just before acting, for a large layer takes its time."""
+    if statement.not_after is None or at >= statement.not_after:
+        return Refusal("allow-expired", "the Allow's not_after has passed")
+    return None
+
+
+def check_manifest(manifest: bytes, statement: DecisionStatement) -> Refusal | None:
+    """Step 4: the manifest's bytes are the artifact that was decided on."""
+    if digest_of(manifest) != statement.subject:
+        return Refusal("digest-mismatch", "the manifest is not the artifact that was decided on")
+    return None
+
+
+def check_config(config: bytes, contents: Contents, layer: Digest, layer_size: int) -> Refusal | None:
+    """Step 4: config and layer are those that the manifest names; the layer's bytes are hashed while they are read."""
+    if (digest_of(config), len(config)) != (contents.config.digest, contents.config.size):
+        return Refusal("digest-mismatch", "the config is not the one that the manifest names")
+    if (layer, layer_size) != (contents.layer.digest, contents.layer.size):
+        return Refusal("digest-mismatch", "the layer is not the one that the manifest names")
+    return None
+
+
+def check_run(run: Run, statement: DecisionStatement) -> Refusal | None:
+    """Step 4: the artifact is of the component that was decided on."""
+    if run.component != statement.component:
+        return Refusal("receipt-other-target", "the artifact is of another component")
+    return None
+
+
+def remembered_checkpoint(pinned: Pinned, memory: Memory) -> tuple[Checkpoint, bytes] | None:
+    """What the next checkpoint must extend: the one remembered, else the one installed, else nothing. Raises `TlogError` for the latter's."""
+    if memory.checkpoint is not None:
+        known = memory.checkpoint
+        return Checkpoint(known.origin, known.size, known.root), known.note
+    if pinned.first_checkpoint is not None:
+        return open_checkpoint(pinned.first_checkpoint, pinned.log_policy.log).checkpoint, pinned.first_checkpoint
+    return None
+
+
+def _check_inclusion(
+    receipt: UntrustedReceipt, proof: bytes, statement: Verified[DecisionStatement], pinned: Pinned
+) -> VerifiedInclusion | Refusal:
+    try:
+        inclusion = verify_proof(parse_proof(proof), receipt.entry, pinned.log_policy)
+        entry = parse_entry(receipt.entry)
+    except TlogError as error:
+        return Refusal("receipt-missing", f"no proof that satisfies the log policy: {error}")
+    if isinstance(entry, UnknownEntry) and entry.kind == "sealed":
+        return Refusal("sealed-not-allowed", "this target takes no sealed decision")
+    if not isinstance(entry, DecisionEntry):
+        return Refusal("receipt-missing", "the entry is no decision")
+    if (receipt.index, receipt.origin, entry.origin) != (inclusion.index, inclusion.checkpoint.origin, inclusion.checkpoint.origin):
+        return Refusal("receipt-missing", "the receipt names another place in the log than its proof")
+    if entry.statement != statement.digest or not _agree(entry, statement.value):
+        return Refusal("receipt-missing", "the entry is that of another decision")
+    return inclusion
+
+
+def _agree(entry: DecisionEntry, statement: DecisionStatement) -> bool:
+    # The statement's digest in the entry binds the two already; that they also say the same is held against whoever wrote the entry.
+    targets = sorted(statement.targets)
+    if isinstance(entry.target, Abridged):
+        same_targets = entry.target in (_abridged(list(statement.targets)), _abridged(targets))
+    else:
+        same_targets = sorted(entry.target) == targets
+    return same_targets and (
+        entry.verdict,
+        entry.mode,
+        entry.purpose,
+        entry.environment,
+        entry.component,
+        entry.artifact,
+        entry.candidate_config,
+        entry.not_after,
+        entry.policy,
+    ) == (
+        statement.verdict,
+        statement.mode,
+        statement.purpose,
+        statement.environment,
+        statement.component,
+        statement.subject,
+        statement.candidate_config,
+        statement.not_after,
+        statement.policy,
+    )
+
+
+def _abridged(items: list[str]) -> Abridged:
+    short = abridge(items)
+    return Abridged(**short)  # type: ignore[arg-type]  # abridge writes exactly its members
+
+
+def _check_growth(consistency: bytes, inclusion: VerifiedInclusion, pinned: Pinned, memory: Memory) -> Behind | Refusal | None:
+    growth = parse_growth(consistency)
+    remembered = remembered_checkpoint(pinned, memory)
+    known, known_note = (None, None) if remembered is None else remembered
+    try:
+        grown = open_checkpoint(growth.checkpoint, pinned.log_policy.log)
+    except TlogError as error:
+        return Refusal("receipt-missing", f"the consistency proof leads to no checkpoint of the log: {error}")
+    if grown.checkpoint != inclusion.checkpoint.checkpoint:
+        return Refusal("receipt-missing", "proof and consistency lead to two checkpoints")
+    notes = (growth.checkpoint,) if known_note is None else (known_note, growth.checkpoint)
+    if known is not None and known.origin != grown.origin:
+        return Fork("log-fork", "another origin than the one remembered: this needs a person and new files", notes)
+    size = 0 if known is None else known.size
+    if growth.old != size or grown.size < size:
+        return Behind(size)
+    try:
+        verify_growth(known, growth, grown)
+    except ProofMismatch as error:
+        return Fork("log-fork", f"the checkpoint does not extend the one remembered: {error}", notes)
+    return None
+
+
+def _check_decision(acceptable: Acceptable, pinned: Pinned, memory: Memory, at: Moment, *, sealed: bool) -> Refusal | None:
+    statement, target = acceptable.statement, pinned.target
+    if statement.verdict is not Verdict.ALLOW or statement.mode not in (Mode.WARN, Mode.ENFORCE):
+        return Refusal("receipt-other-target", "the decision is no Allow in mode warn or enforce")
+    if (statement.instance, statement.environment) != (target.instance, target.environment) or target.name not in statement.targets:
+        return Refusal("receipt-other-target", "the Allow is for another target or environment")
+    if target.component(statement.component) is None:
+        return Refusal("receipt-other-target", "the Allow is for a component that does not run here")
+    expired = check_expiry(statement, at)
+    if expired is not None:
+        return expired
+    last = memory.component(statement.component)
+    if last is not None and acceptable.index <= last.index:
+        return Refusal("receipt-replayed", "its log index is not above the last one accepted for this component")
+    if sealed:
+        return Refusal("sealed-not-allowed", "this target takes no sealed decision")
+    return None

@@ -1,0 +1,206 @@
+"""What a doorkeeper remembers: `state.json`, strict JSON, replaced atomically and fsynced.
+
+A missing file is not an empty memory: `install` writes the first one, so whoever deletes it gets a refusal and not a doorkeeper without a past.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, replace
+from enum import StrEnum, unique
+from typing import Final
+
+from gatekeeper.model.canonical import Json, encode_canonical
+from gatekeeper.model.digest import Digest
+from gatekeeper.model.fields import Fields
+from gatekeeper.model.strictjson import parse_object
+
+from .files import Place, Unreadable, read_bounded, write_durably
+
+MAX_STATE: Final = 1024 * 1024
+
+
+@unique
+class Outcome(StrEnum):
+    """What became of the last receipt of a component. The words are those of `status`."""
+
+    HEALTHY = "healthy"
+    ROLLED_BACK = "rolled-back"
+    FAILED = "failed"
+    IN_PROGRESS = "in-progress"
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The newest checkpoint accepted. `note` is kept whole: beside a contradicting one it is the proof of a fork."""
+
+    origin: str
+    size: int
+    root: bytes
+    note: bytes
+
+
+@dataclass(frozen=True)
+class Release:
+    """One deployment that was seen healthy: enough to start it again."""
+
+    artifact: Digest
+    receipt: Digest
+    config: str | None
+    argv: tuple[str, ...]
+    health: str
+    grace_s: int
+
+
+@dataclass(frozen=True)
+class ComponentMemory:
+    """One component: the last decision accepted, what became of it, and the release that was last seen healthy."""
+
+    index: int
+    slot: int | None
+    receipt: Digest
+    outcome: Outcome
+    detail: str
+    cosignature: str
+    size: int
+    at: str
+    healthy: Release | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """All of `state.json`."""
+
+    checkpoint: Remembered | None
+    components: tuple[tuple[str, ComponentMemory], ...]
+
+    def component(self, name: str) -> ComponentMemory | None:
+        """The memory of one component."""
+        return dict(self.components).get(name)
+
+    def with_component(self, name: str, memory: ComponentMemory) -> Memory:
+        """A copy in which one component's memory is replaced."""
+        return replace(self, components=tuple(sorted({**dict(self.components), name: memory}.items())))
+
+
+NOTHING: Final = Memory(None, ())
+
+
+def load_memory(place: Place) -> Memory:
+    """Read the memory. Raises `Unreadable` for anything but a file this module wrote."""
+    data = read_bounded(place.state, MAX_STATE)
+    try:
+        return parse_memory(data)
+    except ValueError as error:
+        raise Unreadable(f"state.json: {error}") from error
+
+
+def save_memory(place: Place, memory: Memory) -> None:
+    """Write the memory durably. Raises `Unreadable` where that fails: then nothing may be acted upon."""
+    try:
+        write_durably(place.state, encode_memory(memory))
+    except OSError as error:
+        raise Unreadable(f"state.json could not be made durable: {error.strerror}") from error
+
+
+def encode_memory(memory: Memory) -> bytes:
+    """The file's bytes."""
+    return encode_canonical(
+        {
+            "v": 1,
+            "checkpoint": None if memory.checkpoint is None else _checkpoint_json(memory.checkpoint),
+            "components": {name: _component_json(component) for name, component in memory.components},
+        }
+    )
+
+
+def parse_memory(data: bytes) -> Memory:
+    """Read the file's bytes strictly. Raises `MalformedJson`, `FieldError` or `ValueError`."""
+    fields = Fields(parse_object(data, max_bytes=MAX_STATE))
+    fields.integer("v", minimum=1, maximum=1)
+    table = fields.nested("components")
+    memory = Memory(
+        checkpoint=None if fields.raw("checkpoint") is None else _parse_checkpoint(fields.nested("checkpoint")),
+        components=tuple(sorted((name, _parse_component(table.nested(name))) for name in table.names())),
+    )
+    fields.done()
+    return memory
+
+
+def _checkpoint_json(checkpoint: Remembered) -> dict[str, Json]:
+    return {
+        "origin": checkpoint.origin,
+        "size": checkpoint.size,
+        "root": base64.b64encode(checkpoint.root).decode(),
+        "note": base64.b64encode(checkpoint.note).decode(),
+    }
+
+
+def _parse_checkpoint(fields: Fields) -> Remembered:
+    checkpoint = Remembered(fields.text("origin"), fields.integer("size"), _bytes(fields, "root"), _bytes(fields, "note"))
+    if len(checkpoint.root) != 32:
+        raise fields.error("root", "is not 32 bytes")
+    fields.done()
+    return checkpoint
+
+
+def _bytes(fields: Fields, key: str) -> bytes:
+    try:
+        return base64.b64decode(fields.text(key, max_length=128 * 1024), validate=True)
+    except binascii.Error as error:
+        raise fields.error(key, "is not base64") from error
+
+
+def _component_json(component: ComponentMemory) -> dict[str, Json]:
+    return {
+        "index": component.index,
+        "slot": component.slot,
+        "receipt": component.receipt,
+        "outcome": component.outcome.value,
+        "detail": component.detail,
+        "cosignature": component.cosignature,
+        "size": component.size,
+        "at": component.at,
+        "healthy": None if component.healthy is None else _release_json(component.healthy),
+    }
+
+
+def _parse_component(fields: Fields) -> ComponentMemory:
+    component = ComponentMemory(
+        index=fields.integer("index"),
+        slot=fields.optional("slot", fields.integer),
+        receipt=fields.digest("receipt"),
+        outcome=Outcome(fields.choice("outcome", tuple(o.value for o in Outcome))),
+        detail=fields.text("detail", max_length=1024, min_length=0),
+        cosignature=fields.text("cosignature", max_length=1024),
+        size=fields.integer("size"),
+        at=fields.text("at"),
+        healthy=None if fields.raw("healthy") is None else _parse_release(fields.nested("healthy")),
+    )
+    fields.done()
+    return component
+
+
+def _release_json(release: Release) -> dict[str, Json]:
+    return {
+        "artifact": release.artifact,
+        "receipt": release.receipt,
+        "config": release.config,
+        "argv": list(release.argv),
+        "health": release.health,
+        "grace_s": release.grace_s,
+    }
+
+
+def _parse_release(fields: Fields) -> Release:
+    release = Release(
+        artifact=fields.digest("artifact"),
+        receipt=fields.digest("receipt"),
+        config=fields.optional("config", fields.text),
+        argv=fields.texts("argv", max_items=256, max_length=4096),
+        health=fields.text("health", max_length=1024),
+        grace_s=fields.integer("grace_s"),
+    )
+    fields.done()
+    return release

@@ -1,0 +1,58 @@
+"""What a doorkeeper tells of itself."""
+
+from __future__ import annotations
+
+from gatekeeper.model.canonical import Json
+from gatekeeper.tlog.note import encode_vkey
+
+from .apply import Doorkeeper
+from .checks import remembered_checkpoint
+from .files import Unreadable
+from .state import Memory, Outcome
+from .workload import is_alive
+
+
+def render_status(door: Doorkeeper, memory: Memory) -> dict[str, Json]:
+    """One JSON object; its members are those of `gatekeeper.ports.target.TargetStatus` and a few for people."""
+    known = remembered_checkpoint(door.pinned, memory)
+    return {
+        "v": 1,
+        "target": door.pinned.target.name,
+        "instance": door.pinned.target.instance,
+        "environment": door.pinned.target.environment,
+        "origin": None if known is None else known[0].origin,
+        "size": 0 if known is None else known[0].size,
+        "cosigner": encode_vkey(door.cosigner.vkey),
+        "record": _record_state(door),
+        "components": [_component(door, memory, name) for name, _ in memory.components],
+    }
+
+
+def _component(door: Doorkeeper, memory: Memory, name: str) -> dict[str, Json]:
+    component, slot = memory.component(name), door.pinned.target.component(name)
+    assert component is not None  # noqa: S101 -- the name is one of the memory's own
+    healthy = component.healthy
+    seen = healthy is not None and slot is not None and is_alive(door.place, slot, healthy.receipt)
+    if slot is not None and slot.restart and component.outcome is Outcome.IN_PROGRESS:
+        seen = False  # of a unit we see only the link, and that may have been switched already
+    running = healthy if seen else None
+    return {
+        "component": name,
+        "receipt": component.receipt,
+        "index": component.index,
+        "slot": component.slot,
+        "outcome": component.outcome.value,
+        "detail": component.detail,
+        "cosignature": component.cosignature,
+        "size": component.size,
+        "at": component.at,
+        "running": None if running is None else running.artifact,
+        "config": None if running is None else running.config,
+    }
+
+
+def _record_state(door: Doorkeeper) -> str:
+    try:
+        return f"intact, {door.record.verify()} lines"
+    except Unreadable as error:
+        return f"damaged: {error}"

@@ -1,0 +1,150 @@
+"""The files a doorkeeper is installed with: what it believes, and what it may run. It fetches none of them and changes none of them."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import Final
+
+from gatekeeper.model.fields import Fields
+from gatekeeper.tlog.logpolicy import LogPolicy, parse_log_policy
+from gatekeeper.verify.receipt import ReceiptKey, parse_receipt_key
+
+from .files import Place, Unreadable, read_bounded
+
+MAX_FILE: Final = 64 * 1024
+_PEM_END: Final = b"-----END PUBLIC KEY-----"
+
+
+@dataclass(frozen=True)
+class Caps:
+    """Bounds that the target's owner sets."""
+
+    layer_bytes: int = 512 * 1024 * 1024
+    unpacked_bytes: int = 1024 * 1024 * 1024
+    entries: int = 20_000
+    log_bytes: int = 4 * 1024 * 1024
+    """of one component's output file; one older file of the same size is kept"""
+    grace_s: int = 120
+    """the longest grace an artifact may ask for"""
+    releases: int = 5
+    """releases kept for each component"""
+
+
+@dataclass(frozen=True)
+class ComponentSlot:
+    """One component that may run here. `restart` empty: we run it ourselves and tell it `port`; else that command restarts it."""
+
+    name: str
+    port: int
+    """where it answers on 127.0.0.1"""
+    restart: tuple[str, ...]
+    health: str | None
+    """a health path that takes the place of the artifact's"""
+
+
+@dataclass(frozen=True)
+class InstalledTarget:
+    """The content of `target.toml`."""
+
+    name: str
+    instance: str
+    environment: str
+    components: tuple[ComponentSlot, ...]
+    caps: Caps
+
+    def component(self, name: str) -> ComponentSlot | None:
+        """The slot of that name."""
+        return next((c for c in self.components if c.name == name), None)
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """All that a doorkeeper believes."""
+
+    target: InstalledTarget
+    log_policy: LogPolicy
+    receipt_keys: tuple[ReceiptKey, ...]
+    first_checkpoint: bytes | None
+
+
+def load_pinned(place: Place) -> Pinned:
+    """Read every installed file. Raises `Unreadable`: nothing starts without them."""
+    try:
+        target = parse_target(read_bounded(place.target_file, MAX_FILE))
+        policy = parse_log_policy(read_bounded(place.log_policy, MAX_FILE))
+        keys = parse_receipt_keys(read_bounded(place.receipt_keys, MAX_FILE))
+    except ValueError as error:
+        raise Unreadable(f"installed files: {error}") from error
+    first = read_bounded(place.first_checkpoint, MAX_FILE) if place.first_checkpoint.exists() else None
+    return Pinned(target, policy, keys, first)
+
+
+def parse_receipt_keys(data: bytes) -> tuple[ReceiptKey, ...]:
+    """One or more PEM public keys on P-256. Raises `ValueError`; an empty file is one, for without keys nothing can be believed."""
+    blocks = data.split(_PEM_END)
+    if len(blocks) < 2 or blocks[-1].strip():
+        raise ValueError("receipt-keys: no PEM public key, or text after the last one")
+    return tuple(parse_receipt_key(block.lstrip() + _PEM_END + b"\n") for block in blocks[:-1])
+
+
+def parse_target(data: bytes) -> InstalledTarget:
+    """Read `target.toml` strictly. Raises `FieldError` or `ValueError`."""
+    fields = Fields(tomllib.loads(data.decode("utf-8")))
+    fields.integer("version", minimum=1, maximum=1)
+    # Sealed decisions and override orders are not taken by this version: a file that asks for them must not be read as if they were.
+    if fields.has("sealed"):
+        fields.choice("sealed", ("refused",))
+    target = InstalledTarget(
+        name=fields.name("target"),
+        instance=fields.name("instance"),
+        environment=fields.name("environment"),
+        components=_components(fields),
+        caps=fields.optional("caps", lambda key: _caps(fields.nested(key))) or Caps(),
+    )
+    fields.done()
+    return target
+
+
+def _components(fields: Fields) -> tuple[ComponentSlot, ...]:
+    table = fields.nested("components")
+    names = table.names()
+    if not names:
+        raise fields.error("components", "names no component: nothing may run here")
+    return tuple(_component(name, table) for name in names)
+
+
+def _component(name: str, table: Fields) -> ComponentSlot:
+    Fields({name: name}, table.pointer).name(name)
+    fields = table.nested(name)
+    restart = fields.optional("restart", lambda key: fields.texts(key, max_items=32)) or ()
+    port_key = "health_port" if restart else "port"
+    if restart and not restart[0].startswith("/"):
+        raise fields.error("restart", "must begin with an absolute path")
+    slot = ComponentSlot(
+        name=name,
+        port=fields.integer(port_key, minimum=1, maximum=65_535),
+        restart=restart,
+        health=fields.optional("health", fields.text),
+    )
+    fields.done()
+    return slot
+
+
+def _caps(fields: Fields) -> Caps:
+    default = Caps()
+
+    def cap(key: str, otherwise: int, maximum: int) -> int:
+        value = fields.optional(key, lambda k: fields.integer(k, minimum=1, maximum=maximum))
+        return otherwise if value is None else value
+
+    caps = Caps(
+        layer_bytes=cap("layer_bytes", default.layer_bytes, 2**31),
+        unpacked_bytes=cap("unpacked_bytes", default.unpacked_bytes, 2**34),
+        entries=cap("entries", default.entries, 1_000_000),
+        log_bytes=cap("log_bytes", default.log_bytes, 2**30),
+        grace_s=cap("grace_s", default.grace_s, 900),
+        releases=cap("releases", default.releases, 100),
+    )
+    fields.done()
+    return caps
