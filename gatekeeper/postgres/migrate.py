@@ -1,0 +1,65 @@
+"""Bring the schema up to date: numbered files, each in its own transaction, under one advisory lock; applying them again changes nothing.
+
+`NNNN_pre_name.sql` runs before new code starts and must suit the code before it as well, so replicas can be replaced one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from gatekeeper.crossing import open_loop_thread
+from gatekeeper.ports.errors import PortError
+
+from .bridge import CLOSE_S, connect, translated
+from .queries import load_queries
+
+DIRECTORY: Final = Path(__file__).parent / "migrations"
+
+_Q = load_queries("schema")
+
+
+class SchemaMismatch(PortError):
+    """A migration that was applied is not the one we ship: this database is not ours, or a file was edited after its release."""
+
+
+async def migrate(url: str) -> None:
+    """Apply what is missing. Raises `Unavailable` and `SchemaMismatch`; a failed migration leaves the schema as it was before it.
+
+    A database that knows later migrations than ours is served: those were made to suit us.
+    """
+    async with open_loop_thread("pingee-migrate") as loop:
+        with translated():
+            connection = await loop.run(connect, url)
+        try:
+            with translated():
+                await loop.run(_migrate, connection)
+        finally:
+            with trio.CancelScope(shield=True):
+                await loop.run(_close, connection)
+
+
+async def _migrate(connection: Any) -> None:
+    # Two replicas start at once: the second waits here and then finds everything done. The lock ends with the connection.
+    await connection.execute(_Q["lock"].sql, timeout=120.0)
+    await connection.execute(_Q["create_history"].sql)
+    applied = {row["name"]: row["sha256"] for row in await connection.fetch(_Q["history"].sql)}
+    for path in sorted(DIRECTORY.glob("[0-9][0-9][0-9][0-9]_pre_*.sql")):
+        text = path.read_text("utf-8")
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if path.stem not in applied:
+            async with connection.transaction():
+                await connection.execute(text)
+                await connection.execute(_Q["record"].sql, *_Q["record"].bind({"name": path.stem, "sha256": digest}))
+        elif applied[path.stem] != digest:
+            raise SchemaMismatch("schema-mismatch", f"migration {path.stem} was applied with other bytes")
+
+
+async def _close(connection: Any) -> None:
+    try:
+        await connection.close(timeout=CLOSE_S)
+    except Exception:  # noqa: BLE001 -- closing a connection that is lost already; what mattered was committed or raised before
+        connection.terminate()
