@@ -1,0 +1,263 @@
+"""The only reader of the gatekeeper's configuration file. Strict: an unknown member is an error that names file and key.
+
+    instance = "production"
+    origin = "production.example/log/2026"
+    public_url = "https://gatekeeper.example"
+    state = "state"                        # relative paths are relative to this file
+
+    [public]                               # the listener of the API, over TLS
+    host = "127.0.0.1"
+    port = 8443
+    certificate = "tls.pem"
+    key = "tls.key"
+
+    [operator]                             # livez, readyz, metrics: never reachable from outside
+    host = "127.0.0.1"
+    port = 8444
+
+    [database]
+    url_file = "database.url"              # 0600; it may hold a password, so it is a file of its own
+
+    [vault]
+    url = "https://127.0.0.1:8200"
+    ca_file = "vault-ca.pem"
+    log_key = "production.vkey"            # the log's verifier key
+    receipt_key = "production-receipt.pem"
+    key_version = 1
+
+    [policy]
+    remote = "https://git.example/policy.git"
+    branch = "production"
+    root = "<commit>"                      # the first commit, pinned at installation
+    signers = "allowed_signers"            # who may have signed it
+    refresh_s = 10
+
+    [artifacts]
+    directory = "artifacts"
+    max_blob = 536870912                   # bytes of one blob
+
+    [targets.web-1]
+    environment = "production"
+    host = "10.0.0.5"
+    port = 22
+    user = "deploy-production"
+    host_keys = ["ssh-ed25519 AAAA..."]
+    source_address = "10.0.0.2"            # ours, as the target sees it
+
+The three vault logins come as wrapped single-use secrets on standard input, one JSON line, at every start; nothing of them is stored.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from gatekeeper.model.fields import FieldError, Fields
+from gatekeeper.model.strictjson import MalformedJson, parse_object
+from gatekeeper.ports.target import TargetAddress
+
+MAX_FILE: Final = 256 * 1024
+LOGINS: Final = ("log", "decide", "act")
+
+
+class BadSettings(ValueError):
+    """The configuration cannot be used; the message names file and key and says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """An address to listen on; with TLS where certificate and key are given."""
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True)
+class VaultSettings:
+    """The vault and the public keys that are pinned of it."""
+
+    url: str
+    ca_file: Path
+    log_vkey: str
+    receipt_key: bytes
+    key_version: int
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """The policy repository and what is pinned of it."""
+
+    remote: str
+    branch: str
+    root: str
+    signers: Path
+    refresh_s: int
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """A target: its address, its environment, and ours as it sees it."""
+
+    address: TargetAddress
+    environment: str
+    source_address: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything one replica is told."""
+
+    instance: str
+    origin: str
+    public_url: str
+    state: Path
+    public: Listen
+    operator: Listen
+    database_url: str = field(repr=False)
+    vault: VaultSettings
+    policy: PolicySettings
+    artifacts: Path
+    max_blob: int
+    targets: Mapping[str, TargetSettings]
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A login as the supervisor hands it over."""
+
+    role_id: str
+    token: str = field(repr=False)
+
+
+def read_settings(file: Path) -> Settings:
+    """Read and check the configuration; raises `BadSettings`."""
+    try:
+        fields = Fields(tomllib.loads(_text(file)))
+        settings = _Reading(file.parent.resolve()).settings(fields)
+        fields.done()
+    except (tomllib.TOMLDecodeError, FieldError) as error:
+        raise BadSettings(f"{file}: {error}") from error
+    return settings
+
+
+def parse_wrapped(line: bytes) -> Mapping[str, Wrapped]:
+    """The supervisor's line: `{"log": {"role_id", "token"}, "decide": ..., "act": ...}`. Raises `BadSettings`; what it holds is not shown."""
+    try:
+        fields = Fields(parse_object(line, max_bytes=8192))
+        found = {}
+        for name in LOGINS:
+            login = fields.nested(name)
+            found[name] = Wrapped(login.text("role_id"), login.text("token", max_length=1024))
+            login.done()
+        fields.done()
+    except (MalformedJson, FieldError):
+        raise BadSettings("standard input must hold one JSON line with the wrapped logins log, decide and act, from the supervisor") from None
+    return found
+
+
+class _Reading:
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    def settings(self, fields: Fields) -> Settings:
+        database, artifacts = fields.nested("database"), fields.nested("artifacts")
+        targets = fields.nested("targets")
+        settings = Settings(
+            instance=fields.name("instance"),
+            origin=fields.text("origin", max_length=200),
+            public_url=_https(fields, "public_url").rstrip("/"),
+            state=self._path(fields, "state"),
+            public=self._listen(fields.nested("public"), tls=True),
+            operator=self._listen(fields.nested("operator"), tls=False),
+            database_url=self._secret(database, "url_file"),
+            vault=self._vault(fields.nested("vault")),
+            policy=self._policy(fields.nested("policy")),
+            artifacts=self._path(artifacts, "directory"),
+            max_blob=artifacts.integer("max_blob", minimum=1, maximum=8 * 1024**3),
+            targets={name: self._target(name, targets.nested(name)) for name in targets.names()},
+        )
+        database.done()
+        artifacts.done()
+        return settings
+
+    def _listen(self, fields: Fields, *, tls: bool) -> Listen:
+        listen = Listen(
+            host=fields.text("host"),
+            port=fields.integer("port", minimum=0, maximum=65535),
+            certificate=self._path(fields, "certificate") if tls else None,
+            key=self._path(fields, "key") if tls else None,
+        )
+        fields.done()
+        return listen
+
+    def _vault(self, fields: Fields) -> VaultSettings:
+        vault = VaultSettings(
+            url=_https(fields, "url"),
+            ca_file=self._path(fields, "ca_file"),
+            log_vkey=_text(self._path(fields, "log_key")).strip(),
+            receipt_key=_text(self._path(fields, "receipt_key")).encode(),
+            key_version=fields.integer("key_version", minimum=1, maximum=10_000),
+        )
+        fields.done()
+        return vault
+
+    def _policy(self, fields: Fields) -> PolicySettings:
+        policy = PolicySettings(
+            remote=fields.text("remote", max_length=1024),
+            branch=fields.text("branch"),
+            root=fields.commit("root"),
+            signers=self._path(fields, "signers"),
+            refresh_s=fields.integer("refresh_s", minimum=1, maximum=3600),
+        )
+        fields.done()
+        return policy
+
+    def _target(self, name: str, fields: Fields) -> TargetSettings:
+        target = TargetSettings(
+            address=TargetAddress(
+                name=name,
+                host=fields.text("host"),
+                port=fields.integer("port", minimum=1, maximum=65535),
+                user=fields.name("user"),
+                host_keys=fields.texts("host_keys", max_items=10, max_length=1024),
+            ),
+            environment=fields.name("environment"),
+            source_address=fields.text("source_address"),
+        )
+        fields.done()
+        if not target.address.host_keys:
+            raise fields.error("host_keys", "must pin at least one key: a target that anybody can play is no target")
+        return target
+
+    def _path(self, fields: Fields, key: str) -> Path:
+        return self._base / fields.text(key, max_length=1024)
+
+    def _secret(self, fields: Fields, key: str) -> str:
+        file = self._path(fields, key)
+        text = _text(file).strip()
+        if file.stat().st_mode & 0o077:
+            raise BadSettings(f"{file}: others can read it, and it may hold a password: chmod 600")
+        return text
+
+
+def _https(fields: Fields, key: str) -> str:
+    url = fields.text(key)
+    if not url.startswith("https://"):
+        raise fields.error(key, "must be an https URL")
+    return url
+
+
+def _text(file: Path) -> str:
+    try:
+        if file.stat().st_size > MAX_FILE:
+            raise BadSettings(f"{file}: more than {MAX_FILE} bytes")
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadSettings(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadSettings(f"{file}: not UTF-8") from None

@@ -1,0 +1,147 @@
+"""The configuration file: read strictly, paths relative to it, errors that name file and key and never a value."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatekeeper.settings import BadSettings, parse_wrapped, read_settings
+
+GOOD = """
+instance = "production"
+origin = "production.example/log/2026"
+public_url = "https://gatekeeper.example/"
+state = "state"
+[public]
+host = "127.0.0.1"
+port = 8443
+certificate = "tls.pem"
+key = "tls.key"
+[operator]
+host = "127.0.0.1"
+port = 0
+[database]
+url_file = "database.url"
+[vault]
+url = "https://127.0.0.1:8200"
+ca_file = "/etc/vault-ca.pem"
+log_key = "log.vkey"
+receipt_key = "receipt.pem"
+key_version = 1
+[policy]
+remote = "https://git.example/policy.git"
+branch = "production"
+root = "0123456789012345678901234567890123456789"
+signers = "allowed_signers"
+refresh_s = 10
+[artifacts]
+directory = "artifacts"
+max_blob = 536870912
+[targets.web-1]
+environment = "production"
+host = "10.0.0.5"
+port = 22
+user = "deploy-production"
+host_keys = ["ssh-ed25519 AAAA"]
+source_address = "10.0.0.2"
+"""
+URL = "postgresql://gate:hunter2@127.0.0.1/gate"
+
+
+@pytest.fixture
+def house(tmp_path):
+    (tmp_path / "database.url").write_text(URL + "\n")
+    (tmp_path / "database.url").chmod(0o600)
+    (tmp_path / "log.vkey").write_text("origin+0123abcd+AAAA\n")
+    (tmp_path / "receipt.pem").write_text("-----BEGIN PUBLIC KEY-----\n")
+    return tmp_path
+
+
+def read(house, text: str = GOOD):
+    file = house / "gatekeeper.toml"
+    file.write_text(text)
+    return read_settings(file)
+
+
+def test_everything_is_read_and_paths_are_relative_to_the_file(house):
+    settings = read(house)
+    assert (settings.instance, settings.origin, settings.public_url) == ("production", "production.example/log/2026", "https://gatekeeper.example")
+    assert (settings.state, settings.artifacts, settings.max_blob) == (house / "state", house / "artifacts", 512 * 1024 * 1024)
+    assert (settings.public.port, settings.public.certificate, settings.public.key) == (8443, house / "tls.pem", house / "tls.key")
+    assert (settings.operator.port, settings.operator.certificate) == (0, None)
+    assert settings.database_url == URL
+    assert str(settings.vault.ca_file) == "/etc/vault-ca.pem"
+    assert (settings.vault.log_vkey, settings.vault.receipt_key) == ("origin+0123abcd+AAAA", b"-----BEGIN PUBLIC KEY-----\n")
+    target = settings.targets["web-1"]
+    assert (target.address.host, target.address.port, target.address.user, target.address.host_keys) == (
+        "10.0.0.5",
+        22,
+        "deploy-production",
+        ("ssh-ed25519 AAAA",),
+    )
+    assert (target.environment, target.source_address) == ("production", "10.0.0.2")
+
+
+@pytest.mark.parametrize("table", ["", "[public]", "[operator]", "[database]", "[vault]", "[policy]", "[artifacts]", "[targets.web-1]"])
+def test_an_unknown_key_is_refused_by_name_wherever_it_stands(house, table):
+    text = GOOD.replace(table, f"{table}\nsurprise = 'hunter2'", 1) if table else f"surprise = 'hunter2'\n{GOOD}"
+    with pytest.raises(BadSettings, match=r"gatekeeper\.toml: .*surprise.* is not a member") as caught:
+        read(house, text)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [line for line in GOOD.splitlines() if "=" in line])
+def test_a_missing_key_is_refused_by_name(house, line):
+    with pytest.raises(BadSettings, match=f"/{line.split(' ')[0]}: is missing"):
+        read(house, GOOD.replace(line + "\n", "", 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("port = 8443", "port = 65536", "/public/port"),
+        ("port = 8443", 'port = "8443"', "/public/port"),
+        ("port = 22", "port = 0", "/targets/web-1/port"),
+        ("refresh_s = 10", "refresh_s = 0", "/policy/refresh_s"),
+        ('root = "0123456789', 'root = "', "/policy/root"),
+        ("max_blob = 536870912", "max_blob = 0", "/artifacts/max_blob"),
+        ('instance = "production"', 'instance = "Production"', "/instance"),
+        ('["ssh-ed25519 AAAA"]', "[]", "/targets/web-1/host_keys"),
+    ],
+)
+def test_values_out_of_bounds_are_refused_by_key(house, old, new, key):
+    with pytest.raises(BadSettings, match=key):
+        read(house, GOOD.replace(old, new, 1))
+
+
+def test_a_key_twice_does_not_parse(house):
+    with pytest.raises(BadSettings, match=r"gatekeeper\.toml"):
+        read(house, 'instance = "test"\n' + GOOD)
+
+
+def test_a_database_url_that_others_can_read_is_refused_without_being_shown(house):
+    (house / "database.url").chmod(0o640)
+    with pytest.raises(BadSettings, match="others can read it") as caught:
+        read(house)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["database.url", "log.vkey", "receipt.pem"])
+def test_a_file_that_is_missing_is_named(house, name):
+    (house / name).unlink()
+    with pytest.raises(BadSettings, match=f"{name}: No such file"):
+        read(house)
+
+
+def test_a_missing_configuration_is_one_sentence(house):
+    with pytest.raises(BadSettings, match=r"none\.toml: No such file"):
+        read_settings(house / "none.toml")
+
+
+def test_wrapped_logins_are_three_and_nothing_else():
+    line = b'{"log":{"role_id":"l","token":"t1"},"decide":{"role_id":"d","token":"t2"},"act":{"role_id":"a","token":"t3"}}'
+    wrapped = parse_wrapped(line)
+    assert {name: (login.role_id, login.token) for name, login in wrapped.items()} == {"log": ("l", "t1"), "decide": ("d", "t2"), "act": ("a", "t3")}
+    for bad in (b"", b"{}", line[:-1] + b',"root":{}}', line.replace(b'"act"', b'"acts"'), line + b"x"):
+        with pytest.raises(BadSettings, match="standard input") as caught:
+            parse_wrapped(bad)
+        assert "t1" not in str(caught.value)
