@@ -1,0 +1,272 @@
+"""Where the artifact comes from: P1 to P5 and the age check of P3 (decision rules, section 2)."""
+
+from __future__ import annotations
+
+from gatekeeper.model.decision import EvidenceItem, Purpose, RuleResult
+from gatekeeper.model.evidence import Absent, Present, Unreadable
+from gatekeeper.model.facts import RunIdentity
+from gatekeeper.model.verified import Refusal
+from gatekeeper.policy.case import Case
+from gatekeeper.policy.rule import failed, item_of, passed, skipped, unreadable
+
+
+def requester(case: Case) -> RuleResult:
+    """P1: a run's token speaks for one commit; only the artifact of that commit may be pinged with it."""
+    rule = "origin.requester"
+    bound = case.candidate.bound_commit
+    if bound is None:
+        return skipped(rule, "a person pinged: roles were checked at the call")
+    match case.evidence.manifest:
+        case Unreadable() as item:
+            return unreadable(rule, item, "manifest")
+        case Present(value=manifest) if not isinstance(manifest, Refusal):
+            commit = manifest.value.source.commit
+            if commit != bound:
+                return failed(
+                    rule,
+                    "not-authorised",
+                    expected=f"an artifact of commit {bound}, which the token names",
+                    actual=f"the artifact was built from {commit}",
+                    need="ping with the token of the run that built this artifact",
+                )
+            return passed(rule, f"token and artifact name commit {commit}")
+        case _:
+            return skipped(rule, "no verified artifact manifest to compare with (origin.signature says why)")
+
+
+def project(case: Case) -> RuleResult:
+    """P2: the project is approved for this environment by reviewed configuration."""
+    rule = "origin.project"
+    if case.candidate.environment not in case.project.approved:
+        return failed(
+            rule,
+            "project-not-approved",
+            expected=f"project {case.project.name} approved for {case.candidate.environment}",
+            actual=f"approved for: {', '.join(sorted(case.project.approved)) or 'nothing'}",
+            need=f"a reviewed change of projects/{case.project.name}.toml in the policy repository",
+        )
+    return passed(rule, f"{case.project.name} is approved for {case.candidate.environment}")
+
+
+def signature(case: Case) -> RuleResult:
+    """P3: the artifact manifest is signed by a builder that is trusted for this project, in its certificate's life."""
+    rule = "origin.signature"
+    item = item_of("manifest", case.evidence.manifest)
+    match case.evidence.manifest:
+        case Unreadable() as unread:
+            return unreadable(rule, unread, "manifest")
+        case Absent():
+            return failed(rule, "bad-signature", item, expected="a signed artifact manifest", actual="none", need="build and submit through CI")
+        case Present(value=manifest):
+            if isinstance(manifest, Refusal):
+                expected = "a valid signature of a trusted builder"
+                return failed(rule, manifest.reason, item, expected=expected, actual=manifest.detail, need="build and submit again through CI")
+            found = manifest.value
+            if stranger := doubt_signer(rule, case, found.signer, item):
+                return stranger
+            if found.artifact != case.candidate.artifact:
+                return failed(
+                    rule,
+                    "digest-mismatch",
+                    item,
+                    expected=f"an artifact manifest about {case.candidate.artifact}",
+                    actual=f"it is about {found.artifact}",
+                    need="submit the artifact manifest of this artifact",
+                )
+            if found.component != case.candidate.component:
+                return failed(
+                    rule,
+                    "provenance-project",
+                    item,
+                    expected=f"an artifact manifest of component {case.candidate.component}",
+                    actual=f"component {found.component}",
+                    need="ping the component that the artifact was built for",
+                )
+            return passed(rule, f"signed by {found.signer.builder_id}, run {found.signer.run}", item)
+
+
+def doubt_signer(rule: str, case: Case, signer: RunIdentity, *items: EvidenceItem) -> RuleResult | None:
+    """Why a statement's signer is not the builder that this component's policy names, for this project; None where it is."""
+    builder = case.policy.builders.get(signer.builder_id)
+    issued_by = case.policy.builders.get(signer.root)
+    # A builder's CA speaks for that builder alone: the name in the certificate is only as good as the root that issued it.
+    own_root = builder is not None and issued_by is not None and issued_by.roots == builder.roots
+    if builder is None or not own_root or case.candidate.project not in builder.projects or signer.builder_id != case.component.builder:
+        return failed(
+            rule,
+            "unknown-builder",
+            *items,
+            expected=f"builder {case.component.builder} under its own CA, trusted for project {case.candidate.project}",
+            actual=f"signed by {signer.builder_id} under the CA of {signer.root or 'nobody'}",
+            need="build with the builder that the component's policy names",
+        )
+    if signer.project != case.candidate.project:
+        return failed(
+            rule,
+            "provenance-project",
+            *items,
+            expected=f"a certificate for project {case.candidate.project}",
+            actual=f"certificate for project {signer.project}",
+            need="build, test and submit in this project's own runs",
+        )
+    return None
+
+
+def provenance(case: Case) -> RuleResult:
+    """P4: provenance traces the artifact to repository, commit and tree, and the repository knows them."""
+    rule = "origin.provenance"
+    items = (item_of("provenance", case.evidence.provenance), item_of("revision", case.evidence.revision))
+    match case.evidence.provenance:
+        case Unreadable() as unread:
+            return unreadable(rule, unread, "provenance")
+        case Absent() | Present(value=()):
+            return failed(
+                rule,
+                "provenance-missing",
+                *items,
+                expected="SLSA provenance about this artifact",
+                actual="none was submitted",
+                need="submit the provenance of the run that built it",
+            )
+        case Present(value=statements):
+            # Several provenances of one artifact must all hold: the one that lies is not outvoted by the one that does not.
+            for checked in statements:
+                if isinstance(checked, Refusal):
+                    return failed(
+                        rule, checked.reason, *items, expected="valid provenance", actual=checked.detail, need="build and submit again through CI"
+                    )
+                if stranger := doubt_signer(rule, case, checked.value.signer, *items):
+                    return stranger
+            return _trace(rule, case)
+
+
+def _trace(rule: str, case: Case) -> RuleResult:
+    items = (item_of("provenance", case.evidence.provenance), item_of("revision", case.evidence.revision))
+    manifest = case.evidence.manifest
+    statements = case.evidence.provenance
+    match case.evidence.revision:
+        case Unreadable() as unread:
+            return unreadable(rule, unread, "revision")
+        case Absent():
+            return failed(
+                rule,
+                "provenance-commit",
+                *items,
+                expected=f"a commit of {case.project.repository}",
+                actual="the repository does not know the commit",
+                need="push the commit to the project's repository, then build it",
+            )
+        case Present(value=revision):
+            pass
+    if not isinstance(manifest, Present) or isinstance(manifest.value, Refusal) or not isinstance(statements, Present):
+        return skipped(rule, "no verified artifact manifest to compare with (origin.signature says why)")
+    source = manifest.value.value.source
+    wanted = {
+        ("provenance-project", "repository", case.project.repository): [source.repository],
+        ("provenance-commit", "commit", revision.commit): [source.commit],
+        ("provenance-tree", "tree", revision.tree): [source.tree],
+        ("provenance-predicate", "build type", case.component.build_type): [],
+        ("unknown-builder", "builder", case.component.builder): [manifest.value.value.builder_id],
+    }
+    for checked in statements.value:
+        if isinstance(checked, Refusal):  # judged by the caller; here for the type
+            continue
+        fact = checked.value
+        for (_, name, _), found in wanted.items():
+            found.append(
+                {
+                    "repository": fact.repository,
+                    "commit": fact.commit,
+                    "tree": fact.tree,
+                    "build type": fact.build_type,
+                    "builder": fact.builder_id,
+                }[name]
+            )
+    for (reason, name, expected), found in wanted.items():
+        for actual in found:
+            if actual != expected:
+                need = "build this project's commit through CI"
+                return failed(rule, reason, *items, expected=f"{name} {expected}", actual=f"{name} {actual}", need=need)
+    return passed(rule, f"{revision.commit} of {case.project.repository}, tree {revision.tree}", *items)
+
+
+def stored_bytes(case: Case) -> RuleResult:
+    """P5: manifest, configuration and layer in the artifact store are the bytes their digests name."""
+    rule = "artifact.bytes"
+    item = item_of("stored", case.evidence.stored)
+    match case.evidence.stored:
+        case Unreadable() as unread:
+            return unreadable(rule, unread, "stored")
+        case Absent():
+            return failed(
+                rule,
+                "artifact-missing",
+                item,
+                expected="all blobs in the artifact store",
+                actual="at least one is not there",
+                need="submit the artifact again",
+            )
+        case Present(value=stored):
+            if isinstance(stored, Refusal):
+                expected = f"bytes of {case.candidate.artifact}"
+                return failed(rule, stored.reason, item, expected=expected, actual=stored.detail, need="find out who changed the store")
+            if stored.component != case.candidate.component:
+                return failed(
+                    rule,
+                    "provenance-project",
+                    item,
+                    expected=f"an artifact of component {case.candidate.component}",
+                    actual=f"component {stored.component}",
+                    need="ping the component that the artifact was built for",
+                )
+            return passed(rule, f"{stored.size} bytes hashed again", item)
+
+
+def age(case: Case) -> RuleResult:
+    """P3: what is older than what runs comes back by rollback only."""
+    rule = "origin.age"
+    if case.candidate.purpose is Purpose.ROLLBACK:
+        return skipped(rule, "a rollback returns to older bytes on purpose")
+    match case.evidence.older:
+        case Unreadable() as unread:
+            return unreadable(rule, unread, "older")
+        case Absent():
+            match case.evidence.running:
+                case Unreadable() as unread:
+                    return unreadable(rule, unread, "running")
+                case Present():
+                    return unreadable(rule, Unreadable("vcs-unavailable", "something runs there, and which is older is not known"), "older")
+                case Absent():
+                    return passed(rule, "nothing runs there yet")
+        case Present(value=True):
+            return failed(
+                rule,
+                "older-than-running",
+                item_of("older", case.evidence.older),
+                expected="a commit that is not an ancestor of what runs",
+                actual="what runs already contains this commit",
+                need=f"pingee rollback {case.candidate.environment} {case.candidate.component}",
+            )
+        case Present():
+            return passed(rule, "not older than what runs", item_of("older", case.evidence.older))
+
+
+def deployed_before(case: Case) -> RuleResult:
+    """Rollback: only what was deployed there successfully comes back."""
+    rule = "rollback.member"
+    if case.candidate.purpose is not Purpose.ROLLBACK:
+        return skipped(rule, "not a rollback")
+    match case.evidence.deployed_before:
+        case Unreadable() as unread:
+            return unreadable(rule, unread, "deployed_before")
+        case Present(value=True):
+            return passed(rule, "was deployed there before", item_of("deployed_before", case.evidence.deployed_before))
+        case _:
+            return failed(
+                rule,
+                "never-deployed",
+                item_of("deployed_before", case.evidence.deployed_before),
+                expected="an artifact that was deployed there successfully",
+                actual="it never was",
+                need=f"choose a member: pingee rollback {case.candidate.environment} {case.candidate.component} --list",
+            )
