@@ -1,0 +1,281 @@
+"""Gathers all evidence for one decision at once, in one nursery with one deadline.
+
+Every item ends as Present, Absent or Unreadable; nothing raises, and what did not arrive in time is Unreadable. Statements are verified on
+every gather, from their exact stored bytes: what a database administrator changed is refused, whatever it said before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import trio
+
+from gatekeeper.model.canonical import encode_canonical
+from gatekeeper.model.decision import Candidate, Purpose
+from gatekeeper.model.digest import Digest, digest_of
+from gatekeeper.model.evidence import Absent, Evidence, Present, Unreadable
+from gatekeeper.model.facts import ArtifactManifest, Provenance, Received, Revision, Running, StoredArtifact, TestResult, Vote
+from gatekeeper.model.label import Label, Viewer, join
+from gatekeeper.model.moment import moment
+from gatekeeper.model.reason import REASONS
+from gatekeeper.model.verified import Checked, Refusal, Verified
+from gatekeeper.policy.case import Gathered
+from gatekeeper.policy.document import Configuration, Policy
+from gatekeeper.ports.errors import PortError
+from gatekeeper.ports.records import ArtifactRecord, StatementRecord, VoteRecord
+from gatekeeper.verify.builder import BuilderRoot, parse_builder_root
+from gatekeeper.verify.errors import Malformed
+from gatekeeper.verify.manifest import verify_manifest
+from gatekeeper.verify.provenance import verify_provenance
+from gatekeeper.verify.testresult import verify_test_result
+from gatekeeper.verify.vote import verify_vote
+
+from .parts import Parts
+from .stored import read_stored
+
+_log = logging.getLogger(__name__)
+
+DEADLINE_S: Final = 10.0
+
+_LATE: Final = Unreadable("decision-timeout", f"not gathered within {DEADLINE_S:.0f} s")
+
+T = TypeVar("T")
+
+
+async def gather(parts: Parts, candidate: Candidate, policy: Policy, viewer: Viewer) -> Gathered:
+    """All evidence about a candidate, as far as `viewer` (who has the ping's own label) may see it."""
+    work = _Gathering(parts, candidate, policy, viewer)
+    with trio.move_on_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            for job in (work.read_origin, work.read_statements, work.read_stored, work.read_configuration, work.read_history):
+                nursery.start_soon(job)
+    return work.assemble()
+
+
+def nothing_gathered() -> Gathered:
+    """The evidence about a candidate of which nothing was asked."""
+    absent = Absent()
+    return Gathered(absent, absent, absent, {}, absent, absent, absent, absent, absent, absent, absent, absent, absent)
+
+
+def builder_roots(policy: Policy) -> tuple[BuilderRoot, ...]:
+    """The builder CAs of a policy, parsed."""
+    return tuple(parse_builder_root(builder.id, builder.roots) for builder in policy.builders.values())
+
+
+class _Gathering:
+    """One gather under way. Every item is `_LATE` until its job has set it; each job sets its own items and no other."""
+
+    def __init__(self, parts: Parts, candidate: Candidate, policy: Policy, viewer: Viewer) -> None:
+        self._parts = parts
+        self._candidate = candidate
+        self._policy = policy
+        self._viewer = viewer
+        self._repository = policy.projects[candidate.project].repository
+        self._stages = policy.environments[candidate.environment].stages
+        self._record: Evidence[ArtifactRecord] = _LATE
+        self._revision: Evidence[Revision] = _LATE
+        self._votes: Evidence[tuple[Checked[Vote], ...]] = _LATE
+        self._running: Evidence[Running] = _LATE
+        self._older: Evidence[bool] = _LATE
+        self._stored: Evidence[StoredArtifact | Refusal] = _LATE
+        self._configuration: Evidence[Configuration] = _LATE
+        self._deployed_before: Evidence[bool] = _LATE
+        self._manifest: Evidence[Checked[ArtifactManifest]] = _LATE
+        self._received: Evidence[Received] = _LATE
+        self._provenance: Evidence[tuple[Checked[Provenance], ...]] = _LATE
+        self._results: dict[str, Evidence[tuple[Checked[TestResult], ...]]] = dict.fromkeys(self._stages, _LATE)
+
+    async def read_origin(self) -> None:
+        """The artifact's record and what runs now, then what depends on the commit: revision, votes, age."""
+        self._record = await _guarded("evidence-unreadable", self._artifact())
+        self._running = await _guarded("target-unavailable", self._runs())
+        if not isinstance(self._record, Present):
+            self._revision = self._votes = self._older = self._record
+            return
+        commit = self._record.value.commit
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_review, commit)
+            nursery.start_soon(self._read_age, commit)
+
+    async def _artifact(self) -> Evidence[ArtifactRecord]:
+        record = await self._parts.statements.artifact(self._candidate.artifact, self._viewer)
+        return Absent() if record is None else Present(record)
+
+    async def _runs(self) -> Evidence[Running]:
+        rows = await self._parts.deployments.running(self._viewer, environment=self._candidate.environment, component=self._candidate.component)
+        if not rows:
+            return Absent()
+        row = rows[0]
+        return Present(Running(row.artifact, row.config, row.commit, row.ping_id, row.receipt, moment(row.at)), (row.receipt,))
+
+    async def _read_review(self, commit: str) -> None:
+        revision = await _guarded("vcs-unavailable", self._parts.review.revision(self._candidate.project, self._repository, commit))
+        if isinstance(revision, Present):
+            revision = Present(revision.value, (_revision_digest(revision.value),))
+        self._revision = revision
+        self._votes = await _guarded("review-unavailable", self._cast(revision.value)) if isinstance(revision, Present) else revision
+
+    async def _cast(self, revision: Revision) -> Evidence[tuple[Checked[Vote], ...]]:
+        rows = await self._parts.statements.votes(self._candidate.project, revision.change, self._viewer)
+        keys = {person.name: person.keys for person in self._policy.people.values()}
+        votes = tuple(_believed(row.bundle, row.digest, _vote_of(row, keys)) for row in rows)
+        return Present(votes, tuple(row.digest for row in rows))
+
+    async def _read_age(self, commit: str) -> None:
+        running = self._running
+        if not isinstance(running, Present):
+            self._older = running
+        elif running.value.commit == commit:
+            self._older = Present(value=False)
+        else:
+            asked = self._parts.review.is_older(self._candidate.project, self._repository, commit, running.value.commit)
+            older = await _guarded("vcs-unavailable", asked)
+            # A commit that the repository lost cannot be placed: no reason to call it new.
+            self._older = Unreadable("vcs-unavailable", "the repository does not know both commits") if isinstance(older, Absent) else older
+
+    async def read_stored(self) -> None:
+        """The artifact's bytes, hashed again."""
+        self._stored = await _guarded("registry-unavailable", read_stored(self._parts.artifacts, self._candidate.artifact))
+
+    async def read_configuration(self) -> None:
+        """What will be installed beside the artifact."""
+        place = (self._candidate.environment, self._candidate.component)
+        self._configuration = await _guarded("config-unavailable", self._parts.policy.configuration(self._candidate.config, *place))
+
+    async def read_history(self) -> None:
+        """Rollback only: whether exactly this artifact was deployed there."""
+        if self._candidate.purpose is Purpose.ROLLBACK:
+            self._deployed_before = await _guarded("evidence-unreadable", self._was_deployed())
+        else:
+            self._deployed_before = Absent()
+
+    async def _was_deployed(self) -> Evidence[bool]:
+        rows = await self._parts.deployments.history(self._candidate.environment, self._candidate.component, self._viewer, limit=200)
+        for row in rows:
+            if row.artifact == self._candidate.artifact and row.state == "deployed":
+                return Present(value=True, digests=(row.receipt,))
+        return Present(value=False)
+
+    async def read_statements(self) -> None:
+        """Verify every accepted statement again, off the event loop: public-key operations would block it."""
+        rows = await _guarded("evidence-unreadable", self._rows())
+        unread = rows if isinstance(rows, Unreadable) else await _guarded("evidence-unreadable", self._verified(rows))
+        if isinstance(unread, Unreadable):
+            self._manifest = self._received = self._provenance = unread
+            self._results = dict.fromkeys(self._stages, unread)
+
+    async def _verified(self, rows: Evidence[tuple[StatementRecord, ...]]) -> Evidence[None]:
+        if isinstance(rows, Present):
+            await trio.to_thread.run_sync(self._verify, rows.value, abandon_on_cancel=True)
+        return Absent()
+
+    async def _rows(self) -> Evidence[tuple[StatementRecord, ...]]:
+        return Present(tuple(await self._parts.statements.statements(self._candidate.artifact, self._viewer)))
+
+    def _verify(self, rows: tuple[StatementRecord, ...]) -> None:
+        roots = builder_roots(self._policy)
+        artifact = self._candidate.artifact
+        manifest: Evidence[Checked[ArtifactManifest]] = Absent()
+        received: Evidence[Received] = Absent()
+        provenance: list[tuple[Digest, Checked[Provenance]]] = []
+        results: dict[str, list[tuple[Digest, Checked[TestResult]]]] = {stage: [] for stage in self._stages}
+        for row in rows:
+            match row.kind:
+                case "manifest":
+                    manifest = Present(_believed(row.bundle, row.digest, _manifest_of(row, roots, artifact)), (row.digest,))
+                    received = Present(Received(at=moment(row.received_at), index=row.log_index, label=row.label), (row.digest,))
+                case "provenance":
+                    provenance.append((row.digest, _believed(row.bundle, row.digest, _provenance_of(row, roots, artifact))))
+                case "test-result" if row.stage in results:
+                    results[row.stage].append((row.digest, _believed(row.bundle, row.digest, _result_of(row, roots, artifact))))
+        self._manifest, self._received, self._provenance = manifest, received, _several(provenance)
+        self._results = {stage: _several(found) for stage, found in results.items()}
+
+    def assemble(self) -> Gathered:
+        """The evidence as it stands when the nursery is done or the deadline has passed."""
+        uploader: Evidence[str]
+        label: Evidence[Label]
+        match self._record:
+            case Present(value=record):
+                uploader, label = Present(record.uploader), Present(join((record.label, self._viewer.clearances)))
+            case Unreadable() as unread:
+                uploader, label = unread, Unreadable("embargo-unavailable", unread.detail)
+            case Absent():
+                uploader, label = Absent(), Present(self._viewer.clearances)
+        return Gathered(
+            manifest=self._manifest,
+            received=self._received,
+            provenance=self._provenance,
+            results=self._results,
+            stored=self._stored,
+            revision=self._revision,
+            votes=self._votes,
+            uploader=uploader,
+            label=label,
+            running=self._running,
+            older=self._older,
+            configuration=self._configuration,
+            deployed_before=self._deployed_before,
+        )
+
+
+def _revision_digest(revision: Revision) -> Digest:
+    # Without the addresses: the digest is published, and an address can be guessed.
+    return digest_of(encode_canonical({"project": revision.project, "change": revision.change, "commit": revision.commit, "tree": revision.tree}))
+
+
+async def _guarded(cause: str, item: Awaitable[Evidence[T]]) -> Evidence[T]:
+    try:
+        return await item
+    except PortError as error:
+        return Unreadable(error.cause_code if error.cause_code in REASONS else cause, error.detail)
+    except Exception as error:  # noqa: BLE001
+        # A bug, or a policy whose keys do not parse: an item that cannot be read, never one that is not there.
+        _log.exception("gathering evidence failed")
+        return Unreadable(cause, f"gathering it raised {type(error).__name__}")
+
+
+def _believed(data: bytes, digest: Digest, verify: Callable[[], Checked[T]]) -> Checked[T]:
+    if digest_of(data) != digest:
+        return Refusal("bad-signature", "the stored bytes are not the ones that were received")
+    try:
+        return verify()
+    except Malformed as error:
+        return Refusal("bad-signature", f"the stored statement does not parse: {error}")
+
+
+def _vote_of(row: VoteRecord, keys: dict[str, tuple[bytes, ...]]) -> Callable[[], Checked[Vote]]:
+    return lambda: verify_vote(row.bundle, keys, person=row.voter)
+
+
+def _manifest_of(row: StatementRecord, roots: tuple[BuilderRoot, ...], artifact: Digest) -> Callable[[], Checked[ArtifactManifest]]:
+    def verify() -> Checked[ArtifactManifest]:
+        checked = verify_manifest(row.bundle, roots, received_at=moment(row.received_at))
+        if isinstance(checked, Verified) and checked.value.artifact != artifact:
+            return Refusal("digest-mismatch", "the artifact manifest is about another artifact")
+        return checked
+
+    return verify
+
+
+def _provenance_of(row: StatementRecord, roots: tuple[BuilderRoot, ...], artifact: Digest) -> Callable[[], Checked[Provenance]]:
+    return lambda: verify_provenance(row.bundle, roots, received_at=moment(row.received_at), artifact=artifact)
+
+
+def _result_of(row: StatementRecord, roots: tuple[BuilderRoot, ...], artifact: Digest) -> Callable[[], Checked[TestResult]]:
+    def verify() -> Checked[TestResult]:
+        checked = verify_test_result(row.bundle, roots, received_at=moment(row.received_at), artifact=artifact)
+        if isinstance(checked, Verified) and checked.value.stage != row.stage:
+            return Refusal("bad-signature", "the stored stage is not the one that was signed")
+        return checked
+
+    return verify
+
+
+def _several(found: list[tuple[Digest, Checked[T]]]) -> Evidence[tuple[Checked[T], ...]]:
+    if not found:
+        return Absent()
+    return Present(tuple(checked for _, checked in found), tuple(digest for digest, _ in found))

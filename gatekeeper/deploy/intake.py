@@ -1,0 +1,192 @@
+"""The intake: signed statements and blobs of builders. What is refused here is not logged: callers must not write for ever into a public log.
+
+An accepted statement gets one `intake` entry. The `at` of that entry is the trusted time by which its ten-minute certificate is judged, now and
+in a year; so nothing is stored before the entry is durable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from gatekeeper.model import uris
+from gatekeeper.model.caller import Caller, RunCaller
+from gatekeeper.model.digest import Digest
+from gatekeeper.model.facts import ArtifactManifest, Provenance, RunIdentity, TestResult
+from gatekeeper.model.verified import Refusal
+from gatekeeper.ports.artifacts import BlobMissing
+from gatekeeper.ports.records import ArtifactRecord, StatementRecord
+from gatekeeper.tlog.entry import Intake, encode_entry
+from gatekeeper.verify.builder import UnfitCertificate, encode_run_urn
+from gatekeeper.verify.submission import BuilderFact, verify_submission
+
+from .calls import CallRefused, viewer_of
+from .gather import builder_roots
+from .parts import Parts
+from .stored import MAX_MANIFEST, MalformedArtifact, parse_oci_manifest
+
+_ACTOR: Final = re.compile(r"[^|\x00-\x1f\x7f]{1,200}")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A blob that the intake still wants. Media type and size are known once the OCI manifest is here."""
+
+    digest: Digest
+    media_type: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An accepted statement: about which artifact, where it stands in the log, and which blobs are still missing."""
+
+    artifact: Digest
+    kind: str
+    stage: str | None
+    log_index: int
+    missing: tuple[Missing, ...]
+
+
+async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds: frozenset[str]) -> Accepted:
+    """Verify a statement now, log its receipt, store it. Raises `CallRefused` with the reason code, `Malformed`, `PortError`.
+
+    The token and the certificate must speak for the same project, commit and run: a stolen token brings in nothing of another's.
+    """
+    if not isinstance(caller, RunCaller):
+        raise CallRefused("not-authorised", "statements of builders come with the token of their run")
+    policy = parts.policy.current()
+    now = parts.now()
+    roots = builder_roots(policy)
+    checked = await trio.to_thread.run_sync(lambda: verify_submission(bundle, roots, received_at=now))
+    if isinstance(checked, Refusal):
+        raise CallRefused(checked.reason, checked.detail)
+    fact = checked.value
+    kind, stage = _kind(fact)
+    if kind not in kinds:
+        raise CallRefused("provenance-predicate", f"a {kind} statement goes to another door")
+    _demand_bound(caller, fact.signer)
+    builder = policy.builders.get(fact.signer.builder_id)
+    if builder is None or builder.issuer != caller.issuer or fact.signer.project not in builder.projects:
+        raise CallRefused("unknown-builder", "the policy does not trust this builder for this project")
+    known = await parts.statements.artifact(fact.artifact, viewer_of(caller))
+    if known is None and not isinstance(fact, ArtifactManifest):
+        raise CallRefused("unknown-manifest", "no such artifact manifest")
+    if known is not None and isinstance(fact, ArtifactManifest) and (known.project, known.commit) != (fact.signer.project, fact.source.commit):
+        raise CallRefused("provenance-project", "another project's build already submitted this artifact")
+    index = await _store(parts, caller, fact, bundle, checked.digest)
+    return Accepted(fact.artifact, kind, stage, index, await missing_blobs(parts, fact))
+
+
+async def _store(parts: Parts, caller: RunCaller, fact: BuilderFact, bundle: bytes, digest: Digest) -> int:
+    for row in await parts.statements.statements(fact.artifact, viewer_of(caller)):
+        if row.digest == digest:
+            return row.log_index
+    kind, stage = _kind(fact)
+    policy = parts.policy.current()
+    at = parts.now()
+    entry = Intake(
+        entry_id=parts.new_id(),
+        origin=parts.origin,
+        at=at,
+        config=policy.commit,
+        artifact=fact.artifact,
+        manifest=digest,
+        builder=fact.signer.builder_id,
+        certificate=fact.signer.certificate,
+        subjects=(fact.artifact,),
+    )
+    appended = await parts.log.append(encode_entry(entry), entry_id=entry.entry_id, kind="intake")
+    if isinstance(fact, ArtifactManifest):
+        await parts.statements.add_artifact(
+            ArtifactRecord(
+                artifact=fact.artifact,
+                project=fact.signer.project,
+                component=fact.component,
+                repository=fact.source.repository,
+                commit=fact.source.commit,
+                tree=fact.source.tree,
+                builder=fact.builder_id,
+                run=fact.run,
+                uploader=f"{caller.issuer}|{caller.actor}",
+                manifest=digest,
+                received_at=at,
+                complete=False,
+            )
+        )
+    await parts.statements.add_statement(
+        StatementRecord(digest=digest, artifact=fact.artifact, kind=kind, stage=stage, bundle=bundle, received_at=at, log_index=appended.index)
+    )
+    return appended.index
+
+
+async def missing_blobs(parts: Parts, fact: BuilderFact) -> tuple[Missing, ...]:
+    """Blobs that the statement speaks of and the store lacks: the OCI manifest first, then what it names; the build log of a provenance."""
+    if isinstance(fact, Provenance):
+        return () if fact.log is None or await parts.artifacts.size(fact.log) is not None else (Missing(fact.log),)
+    if isinstance(fact, TestResult):
+        return ()
+    try:
+        manifest = parse_oci_manifest(await parts.artifacts.read(fact.artifact, max_bytes=MAX_MANIFEST))
+    except BlobMissing:
+        return (Missing(fact.artifact, uris.OCI_MANIFEST),)
+    except MalformedArtifact as error:
+        raise CallRefused("image-not-declarative", str(error)) from error
+    wanted = (manifest.config, manifest.layer)
+    missing = tuple([Missing(d.digest, d.media_type, d.size) for d in wanted if await parts.artifacts.size(d.digest) is None])
+    if not missing:
+        await parts.artifacts.list_manifest(fact.artifact, media_type=uris.OCI_MANIFEST, artifact_type=uris.ARTIFACT_TYPE)
+    return missing
+
+
+async def accept_blob(parts: Parts, caller: Caller, artifact: Digest, digest: Digest, chunks: AsyncIterable[bytes], *, max_bytes: int) -> int:
+    """Store one blob of an artifact whose manifest was accepted from the same project. Raises `CallRefused`, `BlobDiffers`, `BlobTooLarge`."""
+    if not isinstance(caller, RunCaller):
+        raise CallRefused("not-authorised", "blobs come with the token of their run")
+    record = await parts.statements.artifact(artifact, viewer_of(caller))
+    if record is None or record.project != caller.project or record.commit != caller.commit:
+        raise CallRefused("unknown-manifest", "no such artifact manifest")
+    return await parts.artifacts.put(digest, chunks, max_bytes=max_bytes)
+
+
+async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes) -> tuple[bytes, ...]:
+    """Relay a run's own token and CSR to the vault, which names the certificate by the token's claims. One certificate per token.
+
+    Raises `CallRefused` `unauthenticated` for a token used before, `PortError` of the relay.
+    """
+    if not isinstance(caller, RunCaller):
+        raise CallRefused("not-authorised", "certificates are for runs")
+    if _ACTOR.fullmatch(caller.actor) is None:
+        raise CallRefused("unauthenticated", "the token names no usable actor")
+    try:
+        urn = encode_run_urn(caller.project, caller.commit, caller.run)
+    except UnfitCertificate as error:
+        raise CallRefused("unauthenticated", f"the token's names make no certificate: {error}") from None
+    builder = parts.policy.current().builders.get(caller.builder_id)
+    if builder is None or builder.issuer != caller.issuer or caller.project not in builder.projects:
+        raise CallRefused("unknown-builder", "the policy does not trust this builder for this project")
+    # Before the relay: a token whose relay failed is spent all the same, because its outcome at the vault may be unknown.
+    if not await parts.people.use_once(caller.issuer, caller.jti, "certificate", caller.expires):
+        raise CallRefused("unauthenticated", "the token was used for a certificate before")
+    return await parts.relay.issue(token=token, csr_pem=csr, builder_id=caller.builder_id, run_urn=urn)
+
+
+def _kind(fact: BuilderFact) -> tuple[str, str | None]:
+    match fact:
+        case ArtifactManifest():
+            return "manifest", None
+        case Provenance():
+            return "provenance", None
+        case TestResult():
+            return "test-result", fact.stage
+
+
+def _demand_bound(caller: RunCaller, signer: RunIdentity) -> None:
+    if signer.project != caller.project:
+        raise CallRefused("provenance-project", "certificate and token name different projects")
+    if (signer.commit, signer.run, signer.builder_id) != (caller.commit, caller.run, caller.builder_id):
+        raise CallRefused("provenance-commit", "certificate and token name different commits, runs or builders")

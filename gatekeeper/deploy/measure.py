@@ -1,0 +1,50 @@
+"""What the gatekeeper counts about itself, as the anonymous Viewer may see it (interfaces, section 7).
+
+Counted from the records at each scrape, over public pings only: a replica that restarts forgets nothing, and labelled work moves no number.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from gatekeeper.model.label import ANONYMOUS
+from gatekeeper.ports.pings import PingFilter
+
+from .parts import Parts
+
+_WINDOW: Final = 200
+
+
+class Metrics:
+    """Prometheus text of one instance. Label values come from closed sets: environments of the policy, states, reason codes."""
+
+    def __init__(self, parts: Parts, published: Callable[[], tuple[int, float] | None], version: str) -> None:
+        self._parts = parts
+        self._published = published
+        self._version = version
+
+    async def render(self) -> str:
+        """The exposition text; raises `PortError` when the database is away."""
+        states: Counter[tuple[str, str]] = Counter()
+        reasons: Counter[tuple[str, str]] = Counter()
+        environments = self._parts.policy.current().environments
+        for environment in environments:
+            for ping in await self._parts.pings.list_pings(PingFilter(environment=environment, limit=_WINDOW), ANONYMOUS):
+                states[environment, ping.state.value] += 1
+                for reason in ping.reasons:
+                    reasons[environment, reason] += 1
+        lines = ["# TYPE pingee_build_info gauge", f'pingee_build_info{{version="{self._version}"}} 1']
+        lines.append("# HELP pingee_ping_states newest 200 public pings of each environment by state")
+        lines.append("# TYPE pingee_ping_states gauge")
+        lines += [f'pingee_ping_states{{environment="{e}",state="{s}"}} {n}' for (e, s), n in sorted(states.items())]
+        lines.append("# HELP pingee_ping_reasons newest 200 public pings of each environment by reason")
+        lines.append("# TYPE pingee_ping_reasons gauge")
+        lines += [f'pingee_ping_reasons{{environment="{e}",reason="{r}"}} {n}' for (e, r), n in sorted(reasons.items())]
+        published = self._published()
+        if published is not None:
+            size, at = published
+            lines += ["# TYPE pingee_log_tree_size gauge", f"pingee_log_tree_size {size}"]
+            lines += ["# TYPE pingee_log_checkpoint_timestamp_seconds gauge", f"pingee_log_checkpoint_timestamp_seconds {at:.0f}"]
+        return "\n".join(lines) + "\n"

@@ -1,0 +1,163 @@
+"""Answers for people: what runs where, and which commit, review, build and decision put it there. Every read takes the caller's Viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from gatekeeper.model.digest import Digest
+from gatekeeper.model.evidence import Present
+from gatekeeper.model.facts import Provenance
+from gatekeeper.model.label import Viewer
+from gatekeeper.model.moment import moment, render_moment
+from gatekeeper.model.ping import STEP_CODES
+from gatekeeper.model.strictjson import JsonValue
+from gatekeeper.model.verified import Refusal
+from gatekeeper.ports.artifacts import BlobMissing
+from gatekeeper.ports.pings import Ping
+from gatekeeper.ports.records import ArtifactRecord, DeploymentRecord, StatementRecord
+from gatekeeper.verify.errors import Malformed
+from gatekeeper.verify.submission import verify_submission
+
+from .gather import builder_roots
+from .parts import Parts
+
+MAX_LOG: Final = 32 * 1024 * 1024
+
+
+def ping_json(ping: Ping, *, public_url: str) -> dict[str, JsonValue]:
+    """A Ping as the API answers it."""
+    new = ping.new
+    return {
+        "apiVersion": "pingee/v1",
+        "kind": "Ping",
+        "id": ping.id,
+        "environment": new.environment,
+        "component": new.component,
+        "project": new.project,
+        "artifact": new.artifact,
+        "config": new.config,
+        "commit": new.commit,
+        "purpose": new.purpose.value,
+        "state": ping.state.value,
+        "step_code": STEP_CODES[ping.state],
+        "verdict": None if ping.verdict is None else ping.verdict.value.lower(),
+        "reasons": list(ping.reasons),
+        "detail": ping.detail,
+        "log_index": ping.log_index,
+        "outcome_index": ping.outcome_index,
+        "receipt_id": ping.receipt,
+        "rollback_of": new.rollback_of,
+        "reason": new.reason,
+        "times": {
+            "created": render_moment(moment(new.created_at)),
+            "deadline": render_moment(moment(new.deadline)),
+            "evaluated": None if ping.evaluated_at is None else render_moment(moment(ping.evaluated_at)),
+            "updated": None if ping.updated_at is None else render_moment(moment(ping.updated_at)),
+        },
+        "permalink": f"{public_url}/pings/{ping.id}",
+    }
+
+
+def deployment_json(row: DeploymentRecord) -> dict[str, JsonValue]:
+    """One row of `running` or of a history."""
+    return {
+        "environment": row.environment,
+        "component": row.component,
+        "project": row.project,
+        "artifact": row.artifact,
+        "config": row.config,
+        "commit": row.commit,
+        "purpose": row.purpose,
+        "state": row.state,
+        "ping_id": row.ping_id,
+        "receipt_id": row.receipt,
+        "log_index": row.decision_index,
+        "outcome_index": row.outcome_index,
+        "since": render_moment(moment(row.at)),
+    }
+
+
+async def provenance(parts: Parts, artifact: Digest, viewer: Viewer) -> dict[str, JsonValue] | None:
+    """The chain behind an artifact: commit, votes, build, tests, decisions; every statement verified on this read. None: no such artifact."""
+    record = await parts.statements.artifact(artifact, viewer)
+    if record is None:
+        return None
+    rows = await parts.statements.statements(artifact, viewer)
+    return {
+        "apiVersion": "pingee/v1",
+        "kind": "Provenance",
+        "artifact": artifact,
+        "component": record.component,
+        "source": {"project": record.project, "repository": record.repository, "commit": record.commit, "tree": record.tree},
+        "build": {
+            "builder": record.builder,
+            "run": record.run,
+            "uploader": record.uploader.partition("|")[2],
+            "received": render_moment(moment(record.received_at)),
+        },
+        "statements": [_statement(parts, row) for row in rows],
+        "votes": await _votes(parts, record, viewer),
+        "deployments": [deployment_json(row) for row in await _deployments(parts, record, viewer)],
+    }
+
+
+def _statement(parts: Parts, row: StatementRecord) -> dict[str, JsonValue]:
+    roots = builder_roots(parts.policy.current())
+    try:
+        checked = verify_submission(row.bundle, roots, received_at=moment(row.received_at), artifact=row.artifact)
+        verified = "verified" if not isinstance(checked, Refusal) else f"refused: {checked.reason}"
+    except Malformed:
+        verified = "refused: bad-signature"
+    return {"kind": row.kind, "stage": row.stage, "digest": row.digest, "log_index": row.log_index, "status": verified}
+
+
+async def _votes(parts: Parts, record: ArtifactRecord, viewer: Viewer) -> list[JsonValue]:
+    revision = await parts.review.revision(record.project, record.repository, record.commit)
+    change = revision.value.change if isinstance(revision, Present) else record.commit
+    rows = await parts.statements.votes(record.project, change, viewer)
+    return [
+        {"voter": row.voter, "label": row.review_label, "value": row.value, "revision": row.revision, "digest": row.digest}
+        for row in rows
+        if row.revision == record.commit
+    ]
+
+
+async def _deployments(parts: Parts, record: ArtifactRecord, viewer: Viewer) -> Sequence[DeploymentRecord]:
+    found: list[DeploymentRecord] = []
+    for environment in parts.policy.current().environments:
+        rows = await parts.deployments.history(environment, record.component, viewer)
+        found.extend(row for row in rows if row.artifact == record.artifact)
+    return found
+
+
+def artifact_json(row: ArtifactRecord) -> dict[str, JsonValue]:
+    """One artifact of a listing."""
+    return {
+        "digest": row.artifact,
+        "project": row.project,
+        "component": row.component,
+        "repository": row.repository,
+        "commit": row.commit,
+        "tree": row.tree,
+        "builder": row.builder,
+        "run": row.run,
+        "manifest": row.manifest,
+        "received": render_moment(moment(row.received_at)),
+    }
+
+
+async def build_log(parts: Parts, artifact: Digest, viewer: Viewer) -> bytes | None:
+    """The build log that a verified provenance of the artifact names; None where there is none for this Viewer."""
+    roots = builder_roots(parts.policy.current())
+    for row in await parts.statements.statements(artifact, viewer):
+        if row.kind != "provenance":
+            continue
+        checked = verify_submission(row.bundle, roots, received_at=moment(row.received_at), artifact=artifact)
+        if isinstance(checked, Refusal) or not isinstance(checked.value, Provenance) or checked.value.log is None:
+            continue
+        try:
+            return await parts.artifacts.read(checked.value.log, max_bytes=MAX_LOG)
+        except BlobMissing:
+            return None
+    return None

@@ -1,0 +1,253 @@
+"""Composition root: settings, then adapters, then one nursery, then hypercorn. Everything that is constructed is constructed here."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from gatekeeper.adapters.git import GitRunner, open_git
+from gatekeeper.adapters.git_policy import GitPolicySource, PolicyOrigin, open_policy_source
+from gatekeeper.adapters.git_review import GitReview
+from gatekeeper.adapters.layout import open_layout
+from gatekeeper.adapters.ssh import SshTarget
+from gatekeeper.adapters.vault import VaultAddress, VaultSession, WrappedSecret, login
+from gatekeeper.adapters.vault_act import DeployTarget, VaultAct
+from gatekeeper.adapters.vault_decide import VaultDecide
+from gatekeeper.adapters.vault_log import VaultLog
+from gatekeeper.adapters.vault_relay import VaultRelay
+from gatekeeper.api.app import build_app
+from gatekeeper.api.listen import CannotListen, Listener, open_listener, serve_app
+from gatekeeper.api.operator import Probe, build_operator_app
+from gatekeeper.crossing import open_loop_thread
+from gatekeeper.deploy.measure import Metrics
+from gatekeeper.deploy.parts import Parts
+from gatekeeper.deploy.reconcile import run_worker
+from gatekeeper.model.moment import moment
+from gatekeeper.policy.load import PolicyError
+from gatekeeper.ports.errors import PortError
+from gatekeeper.postgres.database import Database, open_database
+from gatekeeper.sequencer import Sequencer
+from gatekeeper.settings import BadSettings, Listen, Settings, Wrapped, parse_wrapped, read_settings
+from gatekeeper.tlog.entry import Cause, OriginEntry
+from gatekeeper.tlog.logpolicy import LogPolicy
+from gatekeeper.tlog.note import parse_vkey
+from gatekeeper.web.pages import page_routes
+
+VERSION: Final = "0.1.0"
+_LOADED: Final = "policy.loaded"
+
+_log = logging.getLogger("gatekeeper")
+
+
+def clock() -> datetime:
+    """The system's clock, UTC: the only one there is."""
+    return datetime.now(UTC)
+
+
+async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
+    """Run one replica until SIGTERM or SIGINT. Raises what a part raises that cannot start."""
+    async with AsyncExitStack() as stack:
+        listeners = _open_listeners(settings)
+        sessions = {name: await _login(settings, name, secret) for name, secret in wrapped.items()}
+        for session in sessions.values():
+            stack.push_async_callback(session.close)
+        database = await stack.enter_async_context(open_database(settings.database_url, clock=clock))
+        loop = await stack.enter_async_context(open_loop_thread("pingee-ssh"))
+        git = open_git(settings.state / "git")
+        policy_source = await _policy(settings, git)
+        vkey = parse_vkey(settings.vault.log_vkey)
+        vault_log = VaultLog(sessions["log"], settings.instance, public_key=vkey.public, key_version=settings.vault.key_version)
+        vault_decide = VaultDecide(
+            sessions["decide"], settings.instance, public_key_pem=settings.vault.receipt_key, key_version=settings.vault.key_version
+        )
+        sequencer = Sequencer(database.log(settings.origin), vault_log, opening=_opening(settings), clock=clock)
+        parts = Parts(
+            instance=settings.instance,
+            origin=settings.origin,
+            public_url=settings.public_url,
+            receipt_keys=(settings.vault.receipt_key,),
+            policy=policy_source,
+            pings=database.pings,
+            locks=database.locks,
+            statements=database.statements,
+            deployments=database.deployments,
+            people=database.people,
+            log=sequencer,
+            decide_vault=vault_decide,
+            act_vault=VaultAct(sessions["act"], settings.instance, _deploy_targets(settings), clock=clock),
+            relay=VaultRelay(_address(settings)),
+            artifacts=await open_layout(settings.artifacts),
+            review=GitReview(git, clock=time.monotonic),
+            target=SshTarget(loop),
+            addresses={name: target.address for name, target in settings.targets.items()},
+            clock=clock,
+            random=os.urandom,
+        )
+        stop, closing = trio.Event(), trio.Event()
+        async with trio.open_nursery() as nursery:
+            for session in sessions.values():
+                await nursery.start(session.run)
+            await nursery.start(sequencer.run)
+            await nursery.start(run_worker, parts)
+            nursery.start_soon(_refresh_policy, parts, policy_source, settings)
+            app = build_app(
+                parts, sequencer, LogPolicy(log=vkey), pages=[page_routes(parts)], max_blob=settings.max_blob, closing=closing
+            )
+            operator = build_operator_app(_probes(database, sequencer, vault_log, vault_decide), _metrics(parts, sequencer))
+            await nursery.start(serve_app, operator, [listeners[1]], stop)
+            await nursery.start(serve_app, app, [listeners[0]], stop)
+            _log.info("instance %s serves %s", settings.instance, settings.public_url)
+            await _until_signal()
+            closing.set()
+            await trio.sleep(0.2)  # streams see `closing` at their next look and end by themselves
+            stop.set()
+            await trio.sleep(0.5)
+            nursery.cancel_scope.cancel()
+
+
+async def _until_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            return
+
+
+def _open_listeners(settings: Settings) -> tuple[Listener, Listener]:
+    public, operator = settings.public, settings.operator
+    return _listener(public), _listener(operator)
+
+
+def _listener(listen: Listen) -> Listener:
+    return open_listener(listen.host, listen.port, certificate=listen.certificate, key=listen.key)
+
+
+def _address(settings: Settings) -> VaultAddress:
+    return VaultAddress(settings.vault.url, settings.vault.ca_file)
+
+
+async def _login(settings: Settings, name: str, wrapped: Wrapped) -> VaultSession:
+    return await login(_address(settings), WrappedSecret(f"{settings.instance}-{name}", wrapped.role_id, wrapped.token))
+
+
+def _deploy_targets(settings: Settings) -> tuple[DeployTarget, ...]:
+    return tuple(
+        DeployTarget(name=name, environment=t.environment, principal=t.address.user, source_address=t.source_address)
+        for name, t in settings.targets.items()
+    )
+
+
+async def _policy(settings: Settings, git: GitRunner) -> GitPolicySource:
+    origin = PolicyOrigin(
+        remote=settings.policy.remote,
+        branch=settings.policy.branch,
+        root=settings.policy.root,
+        signers=settings.policy.signers.read_bytes(),
+        instance=settings.instance,
+    )
+    loaded = settings.state / _LOADED
+    last = loaded.read_text().strip() if loaded.is_file() else None
+    source = await open_policy_source(git, origin, clock=time.monotonic, last_loaded=last)
+    _remember(settings, source)
+    return source
+
+
+def _remember(settings: Settings, source: GitPolicySource) -> None:
+    # What was loaded once is the floor for ever: a repository that goes back behind it is refused at the next start too.
+    draft = settings.state / f"{_LOADED}.new"
+    draft.write_text(source.loaded + "\n")
+    draft.replace(settings.state / _LOADED)
+
+
+async def _refresh_policy(parts: Parts, source: GitPolicySource, settings: Settings) -> None:
+    """Look for a newer commit now and then; a refused one leaves the old policy in force and says so."""
+    while True:
+        await trio.sleep(settings.policy.refresh_s)
+        try:
+            if await source.refresh():
+                _remember(settings, source)
+                _log.info("policy %s is in force", parts.policy.current().commit)
+                await parts.pings.wake()
+        except PolicyError as error:
+            _log.error("policy refused (%s), the old one stays in force: %s", error.code, error)
+        except PortError as error:
+            _log.warning("policy repository: %s", error)
+
+
+def _opening(settings: Settings) -> OriginEntry:
+    """Entry 0 of a log that has none yet; where there is one it is not looked at."""
+    return OriginEntry(
+        entry_id=os.urandom(16).hex(),
+        origin=settings.origin,
+        at=moment(clock()),
+        config=None,
+        cause=Cause.FIRST,
+        previous=None,
+        heads=None,
+        sealed_slots=4,
+        tick=0,
+        who=(),
+        reason=None,
+    )
+
+
+def _probes(database: Database, sequencer: Sequencer, vault_log: VaultLog, vault_decide: VaultDecide) -> Mapping[str, Probe]:
+    async def log() -> None:
+        if sequencer.published() is None:
+            raise LookupError("nothing was published yet")
+
+    async def log_key() -> None:
+        await vault_log.public_key()
+
+    async def receipt_key() -> None:
+        await vault_decide.public_key_pem()
+
+    return {"database": database.ready, "log": log, "vault-log": log_key, "vault-decide": receipt_key}
+
+
+def _metrics(parts: Parts, sequencer: Sequencer) -> Metrics:
+    def published() -> tuple[int, float] | None:
+        newest = sequencer.published()
+        return None if newest is None else (newest.size, newest.at.timestamp())
+
+    return Metrics(parts, published, VERSION)
+
+
+def main() -> int:
+    """`pingee-gatekeeper`."""
+    parser = argparse.ArgumentParser(prog="pingee-gatekeeper", description="The gatekeeper: decides, logs, and only then deploys.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("serve", help="run one replica; wrapped vault logins are read as one JSON line from standard input")
+    check = commands.add_parser("check-config", help="read the configuration file and say what is wrong with it")
+    for command in (run, check):
+        command.add_argument("--config", type=Path, required=True, metavar="FILE")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells every connection at INFO
+    try:
+        settings = read_settings(arguments.config)
+        if arguments.command == "check-config":
+            print(f"{arguments.config}: instance {settings.instance}, {len(settings.targets)} target(s)")
+            return 0
+        wrapped = parse_wrapped(sys.stdin.buffer.readline(8192))
+        trio.run(serve, settings, wrapped)
+    except (BadSettings, CannotListen, PolicyError) as error:
+        print(f"pingee-gatekeeper: {error}", file=sys.stderr)
+        return 1
+    except PortError as error:
+        print(f"pingee-gatekeeper: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
