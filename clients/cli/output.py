@@ -1,0 +1,48 @@
+"""What is printed. stdout carries data and nothing else; stderr carries talk (interfaces, 1.3)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+# Separators between lines and paragraphs; Cc, Cf (bidi among them), Cs, Co and Cn are what begins with C.
+_LINES = frozenset({"Zl", "Zp"})
+
+
+def safe(text: object) -> str:
+    """Text from outside with control, bidi and format characters escaped: a branch name must not move the cursor."""
+    shown = "" if text is None else str(text)
+    return "".join(c.encode("unicode_escape").decode() if _moves(c) else c for c in shown)
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout. What would move a cursor stands in its strings as a JSON escape: the same document, safe to look at."""
+    text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
+    sys.stdout.write("".join(json.dumps(c)[1:-1] if c != "\n" and _moves(c) else c for c in text) + "\n")
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Aligned columns on stdout; every cell escaped."""
+    cells = [[safe(cell) for cell in row] for row in rows]
+    widths = [max([len(h), *(len(row[i]) for row in cells)]) for i, h in enumerate(headings)]
+    for row in ([*headings], *cells):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_pairs(pairs: Mapping[str, object]) -> None:
+    """Names and values on stdout, one a line."""
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        print(f"{safe(name).ljust(width)}  {safe(value)}")
+
+
+def say(sentence: str) -> None:
+    """Talk, on stderr: one line, escaped, since a server's words may be in it."""
+    print(safe(sentence), file=sys.stderr)
+
+
+def _moves(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] == "C" or category in _LINES
