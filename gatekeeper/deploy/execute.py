@@ -310,7 +310,8 @@ async def _draft_outcome(parts: Parts, ping: Ping, terms: AllowTerms, done: Done
             doorkeeper=() if done.mark is None else (done.mark,),
         )
     )
-    draft = encode_canonical({"entry": base64.b64encode(entry).decode(), "state": done.state.value, "reason": done.reason, "detail": _plain(done.detail)})
+    body = base64.b64encode(entry).decode()
+    draft = encode_canonical({"entry": body, "state": done.state.value, "reason": done.reason, "detail": _plain(done.detail)})
     return await parts.pings.move(ping, replace(ping, entry_id=entry_id, draft=draft))
 
 
@@ -363,9 +364,11 @@ async def _end(parts: Parts, accessor: str, *, within_s: float) -> None:
     with trio.CancelScope(shield=True), trio.move_on_after(within_s):
         while True:
             try:
-                return await parts.act_vault.end(accessor)
+                await parts.act_vault.end(accessor)
             except Unavailable:
                 await trio.sleep(RETRY_S)
+                continue
             except PortError as error:
-                return _log.warning("the vault will not end a deploy token, it dies within ten minutes by itself: %s", error)
+                _log.warning("the vault will not end a deploy token, it dies within ten minutes by itself: %s", error)
+            return
     _log.warning("a deploy token could not be ended within %.0f s, it dies within ten minutes by itself", within_s)

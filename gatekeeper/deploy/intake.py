@@ -17,11 +17,14 @@ from gatekeeper.model import uris
 from gatekeeper.model.caller import Caller, RunCaller
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.facts import ArtifactManifest, Provenance, RunIdentity, TestResult
-from gatekeeper.model.verified import Refusal
+from gatekeeper.model.label import Viewer
+from gatekeeper.model.moment import moment
+from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.ports.artifacts import BlobMissing
 from gatekeeper.ports.records import ArtifactRecord, StatementRecord
 from gatekeeper.tlog.entry import Intake, encode_entry
 from gatekeeper.verify.builder import UnfitCertificate, encode_run_urn
+from gatekeeper.verify.provenance import verify_provenance
 from gatekeeper.verify.submission import BuilderFact, verify_submission
 
 from .calls import CallRefused, viewer_of
@@ -29,6 +32,8 @@ from .gather import builder_roots
 from .parts import Parts
 from .stored import MAX_MANIFEST, MalformedArtifact, parse_oci_manifest
 
+MAX_STATEMENTS: Final = 200
+"""about one artifact"""
 _ACTOR: Final = re.compile(r"[^|\x00-\x1f\x7f]{1,200}")
 
 
@@ -83,9 +88,13 @@ async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds
 
 
 async def _store(parts: Parts, caller: RunCaller, fact: BuilderFact, bundle: bytes, digest: Digest) -> int:
-    for row in await parts.statements.statements(fact.artifact, viewer_of(caller)):
+    rows = await parts.statements.statements(fact.artifact, viewer_of(caller))
+    for row in rows:
         if row.digest == digest:
             return row.log_index
+    if len(rows) >= MAX_STATEMENTS:
+        # All of them stand in the evidence of each decision, and those are bounded in bytes.
+        raise CallRefused("quota-exceeded", f"there are {MAX_STATEMENTS} statements about this artifact")
     kind, stage = _kind(fact)
     policy = parts.policy.current()
     at = parts.now()
@@ -144,13 +153,35 @@ async def missing_blobs(parts: Parts, fact: BuilderFact) -> tuple[Missing, ...]:
 
 
 async def accept_blob(parts: Parts, caller: Caller, artifact: Digest, digest: Digest, chunks: AsyncIterable[bytes], *, max_bytes: int) -> int:
-    """Store one blob of an artifact whose manifest was accepted from the same project. Raises `CallRefused`, `BlobDiffers`, `BlobTooLarge`."""
+    """Store one blob that an accepted statement about the artifact names, for a run of the same project and commit.
+
+    Raises `CallRefused`, `BlobDiffers`, `BlobTooLarge`.
+    """
     if not isinstance(caller, RunCaller):
         raise CallRefused("not-authorised", "blobs come with the token of their run")
     record = await parts.statements.artifact(artifact, viewer_of(caller))
     if record is None or record.project != caller.project or record.commit != caller.commit:
         raise CallRefused("unknown-manifest", "no such artifact manifest")
+    if digest not in await _named_blobs(parts, record, viewer_of(caller)):
+        raise CallRefused("not-found", "no accepted statement about this artifact names that blob")
     return await parts.artifacts.put(digest, chunks, max_bytes=max_bytes)
+
+
+async def _named_blobs(parts: Parts, record: ArtifactRecord, viewer: Viewer) -> frozenset[Digest]:
+    """What may be stored for an artifact: its OCI manifest, what that names, and the build logs that its provenances name."""
+    named = {record.artifact}
+    try:
+        manifest = parse_oci_manifest(await parts.artifacts.read(record.artifact, max_bytes=MAX_MANIFEST))
+        named |= {manifest.config.digest, manifest.layer.digest}
+    except (BlobMissing, MalformedArtifact):
+        pass
+    roots = builder_roots(parts.policy.current())
+    for row in await parts.statements.statements(record.artifact, viewer):
+        if row.kind == "provenance":
+            checked = verify_provenance(row.bundle, roots, received_at=moment(row.received_at), artifact=record.artifact)
+            if isinstance(checked, Verified) and checked.value.log is not None:
+                named.add(checked.value.log)
+    return frozenset(named)
 
 
 async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes) -> tuple[bytes, ...]:

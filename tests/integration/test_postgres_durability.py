@@ -206,7 +206,7 @@ def test_the_server_ends_with_whoever_started_it_and_leaves_no_socket_open(tmp_p
 
 
 async def gone(data):
-    for entry in Path("/proc").iterdir():  # noqa: ASYNC240 -- no disk behind it
+    for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 if str(data).encode() in (entry / "cmdline").read_bytes():

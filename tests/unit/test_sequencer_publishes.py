@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.ports.log import AheadOfLog, LogRefused
-from gatekeeper.ports.vault import HeadRecord
+from gatekeeper.ports.vault import CasMismatch, HeadRecord
 from gatekeeper.sequencer import Sequencer
 from gatekeeper.sequencer.sequencer import COALESCE_S
 from gatekeeper.tlog.checkpoint import Checkpoint, encode_checkpoint, open_checkpoint
@@ -265,6 +265,20 @@ async def test_another_writer_of_the_head_stops_the_log(store, vault):
         assert await log.tile(0, 0, 1) is not None
 
 
+async def test_a_mismatch_without_a_doubtful_write_of_ours_stops_even_at_our_own_note(store, vault):
+    async with running_log(store, vault) as log:
+        await log.prove(0)
+
+        async def twin(note, *, cas):
+            vault.head = HeadRecord(note, cas + 1)
+            raise CasMismatch("cas-mismatch", "another version stands there")
+
+        vault.write_head = twin
+        where = await add(log)
+        with pytest.raises(Unavailable, match="another writer"):
+            await log.prove(where.index)
+
+
 async def test_another_writer_after_an_unknown_outcome_stops_the_log(store, vault):
     async with running_log(store, vault) as log:
         await log.prove(0)
@@ -359,7 +373,7 @@ async def test_a_start_serves_the_stored_note_without_a_new_signature(store, vau
 
 
 async def refused(store, vault, match):
-    with pytest.raises(LogRefused, match=match):
+    with trio.fail_after(5), pytest.raises(LogRefused, match=match):
         await Sequencer(store, vault, opening=opening(), clock=TrioTime()).run()
 
 
