@@ -61,11 +61,9 @@ def deny_wrong_bytes(stage: Stage, telling: Telling, production: InstanceWorld) 
     """Bytes changed in the artifact store."""
     with telling.step("deny-wrong-bytes", "somebody alters a blob in the artifact store: the gatekeeper hashes again before it decides") as detail:
         built = stage.build(stage.new_version("A third version", change="I" + "3" * 40))
-        layer = _layer_file(production, built)
-        layer.chmod(0o644)
-        data = bytearray(layer.read_bytes())
-        data[600] ^= 1
-        layer.write_bytes(bytes(data))
+        blob = _config_file(production, built)
+        blob.chmod(0o644)
+        blob.write_bytes(blob.read_bytes().replace(b'"run":', b'"ran":'))
         ping = stage.ping(production, built)
         found = stage.wait_for(production, ping, "denied")
         if "digest-mismatch" not in found["reasons"]:
@@ -144,10 +142,11 @@ def _with_one_byte_changed(bundle: dict[str, Any]) -> bytes:
     return json.dumps(bundle).encode()
 
 
-def _layer_file(instance: InstanceWorld, built: Built) -> Path:
+def _config_file(instance: InstanceWorld, built: Built) -> Path:
+    # The config names the commit, so it is this artifact's alone; a layer may be shared with another version of the same bytes.
     blobs = Path(instance.artifacts) / "blobs" / "sha256"
     manifest = json.loads((blobs / built.artifact.removeprefix("sha256:")).read_text())
-    return blobs / str(manifest["layers"][0]["digest"]).removeprefix("sha256:")
+    return blobs / str(manifest["config"]["digest"]).removeprefix("sha256:")
 
 
 def _wait_for_reason(stage: Stage, instance: InstanceWorld, ping: str, reason: str) -> Any:
