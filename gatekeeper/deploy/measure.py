@@ -20,8 +20,12 @@ _WINDOW: Final = 200
 class Metrics:
     """Prometheus text of one instance. Label values come from closed sets: environments of the policy, states, reason codes."""
 
-    def __init__(self, parts: Parts, published: Callable[[], tuple[int, float] | None], version: str) -> None:
+    def __init__(
+        self, parts: Parts, published: Callable[[], tuple[int, float] | None], version: str, *, alarm: Callable[[], str | None] = lambda: None
+    ) -> None:
+        """`published` gives size and time of the newest checkpoint; `alarm` the sentence that an operator of the log must read, if any."""
         self._parts = parts
+        self._alarm = alarm
         self._published = published
         self._version = version
 
@@ -42,6 +46,8 @@ class Metrics:
         lines.append("# HELP pingee_ping_reasons newest 200 public pings of each environment by reason")
         lines.append("# TYPE pingee_ping_reasons gauge")
         lines += [f'pingee_ping_reasons{{environment="{e}",reason="{r}"}} {n}' for (e, r), n in sorted(reasons.items())]
+        lines += ["# HELP pingee_log_alarm 1 while the log needs an operator: see the gatekeeper's own log", "# TYPE pingee_log_alarm gauge"]
+        lines.append(f"pingee_log_alarm {int(self._alarm() is not None)}")
         published = self._published()
         if published is not None:
             size, at = published

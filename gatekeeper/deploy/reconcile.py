@@ -101,6 +101,12 @@ async def _unclaim(parts: Parts, ping: Ping, owed: set[str]) -> None:
 
 async def _again_later(parts: Parts, ping: Ping, error: PortError | None = None) -> None:
     """Due again at the next sweep and not before: an authority that is away is not hammered. A ping that waits shows which one."""
+    await _tell(parts, ping, error)
+    # Its `next_at` is not enough: letting go of the lock it had taken woke whoever waits for the place, itself among them.
+    await trio.sleep(SWEEP_S)
+
+
+async def _tell(parts: Parts, ping: Ping, error: PortError | None) -> None:
     try:
         found = await parts.pings.get(ping.id, own_viewer(ping))
         if found is None or found.state.ended:

@@ -1,0 +1,104 @@
+"""The intake: what is not signed by the caller's own run, under a trusted builder, is neither logged nor stored."""
+
+import pytest
+
+from gatekeeper.deploy.calls import CallRefused
+from gatekeeper.deploy.intake import accept_blob, accept_statement, issue_certificate
+from gatekeeper.model.digest import digest_of
+from gatekeeper.tlog.entry import Intake
+from tests.fakes import frames, signing
+from tests.fakes.house import NEW_COMMIT, OLD_COMMIT, House, _verify_inline, anyio_backend  # noqa: F401
+
+pytestmark = pytest.mark.anyio
+
+ALL = frozenset({"manifest", "provenance", "test-result"})
+MADE = frames.make_artifact("1")
+
+
+@pytest.fixture
+def house():
+    return House()
+
+
+def manifest(house, run=None, *, commit=OLD_COMMIT, **changes):
+    source = {"repository": signing.REPOSITORY, "commit": commit, "tree": "2" * 40}
+    return (run or house.ca.run(commit=commit)).sign(signing.manifest_statement(artifact=MADE.digest, source=source, **changes))
+
+
+async def chunks(data):
+    yield data
+
+
+async def refused(house, code, call):
+    before = len(house.log.tree.entries)
+    with pytest.raises(CallRefused) as caught:
+        await call
+    assert caught.value.code == code, caught.value
+    assert len(house.log.tree.entries) == before
+
+
+async def test_a_statement_is_logged_once_and_its_blobs_come_in_rounds(house):
+    bundle = manifest(house)
+    first = await accept_statement(house.parts, house.run_caller(), bundle, kinds=ALL)
+    assert [m.digest for m in first.missing] == [MADE.digest]
+    for blob in (MADE.manifest, MADE.config, MADE.layer):
+        await accept_blob(house.parts, house.run_caller(), MADE.digest, digest_of(blob), chunks(blob), max_bytes=10**6)
+        last = await accept_statement(house.parts, house.run_caller(), bundle, kinds=ALL)
+        assert last.log_index == first.log_index
+    assert last.missing == ()
+    assert [digest for digest, *_ in house.artifacts.listed] == [MADE.digest]
+    ((_, entry),) = house.log.entries(Intake)
+    (row,) = house.database.state.statements.values()
+    assert (entry.manifest, entry.at) == (digest_of(bundle), row.received_at)
+    assert house.database.state.artifacts[MADE.digest].uploader == "ci|alice"
+
+
+async def test_a_blob_that_no_statement_names_is_not_stored(house):
+    await accept_statement(house.parts, house.run_caller(), manifest(house), kinds=ALL)
+    for caller, blob, code in (
+        (house.run_caller(), b"junk", "not-found"),
+        (house.run_caller(commit=NEW_COMMIT), MADE.manifest, "unknown-manifest"),
+        (house.run_caller(project="other"), MADE.manifest, "unknown-manifest"),
+        (house.person(), MADE.manifest, "not-authorised"),
+    ):
+        await refused(house, code, accept_blob(house.parts, caller, MADE.digest, digest_of(blob), chunks(blob), max_bytes=10**6))
+    assert house.artifacts.blobs == {}
+
+
+async def test_what_does_not_agree_with_the_callers_token_is_refused(house):
+    for caller, bundle, code in (
+        (house.person(), manifest(house), "not-authorised"),
+        (house.run_caller(commit=NEW_COMMIT), manifest(house), "provenance-commit"),
+        (house.run_caller(run="run-2"), manifest(house), "provenance-commit"),
+        (house.run_caller(builder="https://ci.demo/other"), manifest(house), "provenance-commit"),
+        (house.run_caller(project="other"), manifest(house), "provenance-project"),
+        (house.run_caller(), manifest(house, signing.FakeCa().run()), "bad-signature"),
+    ):
+        with pytest.raises(CallRefused) as caught:
+            await accept_statement(house.parts, caller, bundle, kinds=ALL)
+        assert caught.value.code == code or (code == "bad-signature" and caught.value.code in {"unknown-builder", "bad-signature"})
+    assert house.log.tree.entries == []
+    assert house.database.state.statements == {}
+
+
+async def test_an_unknown_builder_and_a_result_without_manifest_are_refused(house):
+    result = house.ca.run().sign(signing.result_statement(artifact=MADE.digest))
+    await refused(house, "unknown-manifest", accept_statement(house.parts, house.run_caller(), result, kinds=ALL))
+    house.policy.files["builders.toml"] = house.policy.files["builders.toml"].replace(b'projects = ["hello"]', b"projects = []")
+    house.policy.load()
+    await refused(house, "unknown-builder", accept_statement(house.parts, house.run_caller(), manifest(house), kinds=ALL))
+    certificate = issue_certificate(house.parts, house.run_caller(), "token", b"csr")
+    await refused(house, "unknown-builder", certificate)
+
+
+async def test_a_token_gives_one_certificate_even_where_the_relay_failed(house):
+    house.relay.down = True
+    with pytest.raises(Exception, match="vault-down"):
+        await issue_certificate(house.parts, house.run_caller(), "token", b"csr")
+    await refused(house, "unauthenticated", issue_certificate(house.parts, house.run_caller(), "token", b"csr"))
+
+
+@pytest.mark.parametrize("change", [{"run": "*"}, {"run": ""}, {"run": "a:b"}, {"actor": ""}, {"actor": "a|b"}, {"actor": "a\nb"}])
+async def test_names_that_have_no_place_in_a_certificate_are_refused(house, change):
+    await refused(house, "unauthenticated", issue_certificate(house.parts, house.run_caller(**change), "token", b"csr"))
+    assert house.database.state.tokens == {}
