@@ -22,7 +22,10 @@ API: Final = "pingee/v1"
 
 _KNOWN: Final = frozenset(
     "PINGEE_" + name
-    for name in ("SERVER", "TOKEN", "TOKEN_FILE", "OUTPUT", "CA_FILE", "LOG_POLICY", "TRUSTED_ROOT", "TIMEOUT", "REQUEST_TIMEOUT", "DATABASE_URL", "PEOPLE")
+    for name in (
+        *("SERVER", "TOKEN", "TOKEN_FILE", "OUTPUT", "CA_FILE", "LOG_POLICY", "TRUSTED_ROOT", "TIMEOUT", "REQUEST_TIMEOUT"),
+        *("DATABASE_URL", "PEOPLE"),  # of the demo's env.sh
+    )
 )
 
 _OUTPUTS: Final = ("table", "json")
