@@ -33,11 +33,11 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,128}")
 def answer_json(document: Mapping[str, JsonValue], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer; 304 where the caller has these very bytes already."""
     body = encode_canonical(document)
-    etag = '"' + hashlib.sha256(body).hexdigest()[:32] + '"'
+    etag = hashlib.sha256(body).hexdigest()[:32]
     fields = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept", **(headers or {})}
     if status == 200:
-        fields["ETag"] = etag
-        if request.headers.get("If-None-Match") == etag:
+        fields["ETag"] = f'"{etag}"'
+        if request.if_none_match.contains_weak(etag):  # a list of tags, compared weakly (RFC 9110, 13.1.2)
             return Response(b"", status=304, headers=fields)
     return Response(body, status=status, headers=fields, content_type=JSON_TYPE)
 

@@ -24,6 +24,7 @@ from hypercorn.protocol.events import Request as StreamRequest
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio import serve
+from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import Framework
 
 from .edge import MAX_HEADER_BYTES, AsgiApp
@@ -38,6 +39,8 @@ GRACE_S: Final = 3.0
 SEND_STALL_MS: Final = 5000
 """A peer that acknowledges nothing for so long is cut (RFC 5482): hypercorn's own send cannot be cancelled and would hold the shutdown."""
 BACKLOG: Final = 512
+
+_logger = logging.getLogger(__name__)
 
 
 class CannotListen(Exception):
@@ -176,6 +179,23 @@ class _PlainHttp11(H11Protocol):
         await self._send_h11_event(h11.EndOfMessage())
 
 
+_serve_connection = TCPServer.run
+
+
+async def _serve_contained(self: TCPServer) -> None:
+    # A peer that breaks off at the right moment makes hypercorn send on a socket that is sending; left alone, the error would end the server.
+    try:
+        await _serve_connection(self)
+    except* Exception as group:  # noqa: BLE001 -- whatever it was, it was one connection
+        _logger.warning("a connection ended with %s", ", ".join(sorted(_kinds(group))))
+
+
+def _kinds(error: BaseException) -> set[str]:
+    if isinstance(error, BaseExceptionGroup):
+        return {kind for inner in error.exceptions for kind in _kinds(inner)}
+    return {type(error).__name__}
+
+
 def _close_other_protocols() -> None:
     # hypercorn's ProtocolWrapper names the class itself, so the three methods are put into it.
     for name in ("_check_protocol", "_create_stream", "_send_error_response"):
@@ -183,6 +203,7 @@ def _close_other_protocols() -> None:
 
 
 _close_other_protocols()
+TCPServer.run = _serve_contained  # type: ignore[method-assign]
 
 
 def _tls(certificate: Path, key: Path) -> ssl.SSLContext:

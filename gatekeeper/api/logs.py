@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from quart import Blueprint, Response
@@ -18,6 +19,7 @@ from .problem import ApiError
 
 _OCTETS: Final = "application/octet-stream"
 _NOTE: Final = "text/plain; charset=utf-8"
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,14}")
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
@@ -53,7 +55,7 @@ def log_routes(parts: Parts, log: Sequencer, policy: LogPolicy) -> Blueprint:
     async def get_proof(index: str) -> Response:
         reader(parts)
         published = log.published()
-        if not index.isdecimal() or len(index) > 15 or published is None or int(index) >= published.size:
+        if _INDEX.fullmatch(index) is None or published is None or int(index) >= published.size:
             raise ApiError("not-found")
         try:
             inclusion = await log.prove(int(index))

@@ -9,9 +9,11 @@ import trio
 from quart import Response, request
 
 from gatekeeper.deploy.measure import Metrics
+from gatekeeper.ports.errors import PortError
 
+from .answer import translate
 from .edge import AsgiApp, Edge
-from .factory import create_app
+from .factory import answer_problem, create_app
 
 PROBE_S: Final = 3.0
 
@@ -22,6 +24,7 @@ Probe = Callable[[], Awaitable[None]]
 def build_operator_app(probes: Mapping[str, Probe], metrics: Metrics) -> Edge:
     """The ASGI application of the operator's listener."""
     app = create_app("gatekeeper.operator")
+    app.register_error_handler(PortError, _answer_away)
 
     @app.get("/livez")
     async def get_livez() -> Response:
@@ -46,6 +49,10 @@ def build_operator_app(probes: Mapping[str, Probe], metrics: Metrics) -> Edge:
         return Response(await metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     return Edge(cast("AsgiApp", app))
+
+
+async def _answer_away(error: PortError) -> Response:
+    return await answer_problem(translate(error))
 
 
 async def _word(probe: Probe) -> str:

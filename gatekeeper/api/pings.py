@@ -75,7 +75,7 @@ def ping_routes(parts: Parts, closing: trio.Event) -> Blueprint:
         if state is not None and state not in tuple(State):
             raise FieldError("/state", "is not a state of a ping")
         limit = request.args.get("limit", "50")
-        if not limit.isdecimal() or not 1 <= int(limit) <= 200:
+        if not (limit.isascii() and limit.isdecimal() and len(limit) < 4) or not 1 <= int(limit) <= 200:
             raise FieldError("/limit", "is a number from 1 to 200")
         wanted = PingFilter(
             environment=request.args.get("environment"),
@@ -118,7 +118,7 @@ def ping_routes(parts: Parts, closing: trio.Event) -> Blueprint:
         who = reader(parts)
         await _ping(parts, ping_id, who)
         after = request.headers.get("Last-Event-ID") or request.args.get("after") or "0"
-        start = int(after) if after.isdecimal() and len(after) < 10 else 0
+        start = int(after) if after.isascii() and after.isdecimal() and len(after) < 10 else 0
         headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
         return Response(_stream(parts, ping_id, who, start, closing), headers=headers, content_type="text/event-stream")
 
@@ -145,7 +145,7 @@ def _argument(name: str) -> str:
 def _prefer_wait() -> float:
     for preference in request.headers.get("Prefer", "").split(","):
         name, _, value = preference.strip().partition("=")
-        if name == "wait" and value.isdecimal() and len(value) < 4:
+        if name == "wait" and value.isascii() and value.isdecimal() and len(value) < 4:
             return min(int(value), MAX_WAIT_S)
     return 0
 
@@ -179,6 +179,8 @@ async def _stream(parts: Parts, ping_id: str, who: Caller | None, after: int, cl
                 yield f"id: {event.seq}\nevent: {event.event}\ndata: {data}\n\n".encode()
                 if event.event == "end":
                     return
+            if not events and await parts.pings.get(ping_id, viewer_of(who)) is None:
+                return
             if closing.is_set():
                 yield b"event: bye\ndata: {}\n\n"
                 return

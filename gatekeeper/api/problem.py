@@ -105,6 +105,7 @@ _HTTP_ROWS: Final = (
     ErrorCode("method-not-allowed", 405, "This path has no such method", "requester", retryable=False),
     ErrorCode("not-acceptable", 406, "None of the media types asked for is offered here", "requester", retryable=False),
     ErrorCode("timeout", 408, "The request did not arrive in time", "requester", retryable=True),
+    ErrorCode("not-cancellable", 409, "The ping is past the point where it can be withdrawn", "requester", retryable=False),
     ErrorCode("conflict", 409, "The thing is in a state that does not allow this", "requester", retryable=False),
     ErrorCode("too-large", 413, "More bytes than this path takes", "requester", retryable=False),
     ErrorCode("unsupported-media-type", 415, "A media type or an encoding that is not read here", "requester", retryable=False),
