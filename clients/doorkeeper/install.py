@@ -22,7 +22,6 @@ SSHD_SNIPPET: Final = """\
 # The account's login shell in passwd is the doorkeeper itself: no other command runs, whatever a certificate says.
 Match User {user}
     TrustedUserCAKeys /etc/pingee-doorkeeper/user-ca.pub
-    AuthorizedPrincipalsFile none
     AuthorizedKeysFile none
     AuthenticationMethods publickey
     DisableForwarding yes
