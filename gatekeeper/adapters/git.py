@@ -169,6 +169,8 @@ class Mirror:
         self._clock = clock
         self._interval_s = interval_s
         self._lock = trio.Lock()
+        self._making = trio.Lock()
+        self._made = False
         self._fetched_at: float | None = None
         self._path = git.state / "mirrors" / f"{sha256(self._remote.encode()).hexdigest()[:32]}.git"
 
@@ -221,8 +223,14 @@ class Mirror:
         return result.status == 0
 
     async def _make(self) -> None:
-        if (self._path / "HEAD").exists():
+        if self._made:
             return
+        async with self._making:  # two first questions at once: one makes it, the other waits
+            if not (self._path / "HEAD").exists():
+                await self._init()
+            self._made = True
+
+    async def _init(self) -> None:
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         result = await self._git.run("init", "--quiet", "--bare", "--template=", "--initial-branch=none", str(self._path))
         if result.status != 0:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from gatekeeper.model.digest import is_commit
 from gatekeeper.model.evidence import Absent, Evidence, Present, Unreadable
@@ -18,7 +18,10 @@ from .git import GitRunner, Mirror
 
 REFSPECS: Final = ("+refs/heads/*:refs/heads/*", "+refs/changes/*:refs/changes/*")
 INTERVAL_S: Final = 1.0
+REMEMBERED: Final = 4096
 _CAUSE: Final = "vcs-unavailable"
+
+T = TypeVar("T")
 
 _CHANGE_ID: Final = re.compile(r"Change-Id:[ \t]*(I[0-9a-f]{40})[ \t]*")
 _PERSON: Final = re.compile(rb"[^<>\n]*<([^<>\n]*)> ([0-9]{1,12}) [+-][0-9]{4}")
@@ -37,6 +40,8 @@ class GitReview:
         self._clock = clock
         self._interval_s = interval_s
         self._mirrors: dict[str, Mirror] = {}
+        self._commits: _Remembered[bytes] = _Remembered()
+        self._ancestry: _Remembered[bool] = _Remembered()
 
     async def revision(self, project: str, repository: str, commit: str) -> Evidence[Revision]:
         """See `Review.revision`. A text that is no full object id is Absent."""
@@ -48,7 +53,8 @@ class GitReview:
                 await mirror.fetch()
                 if not await _reaches(mirror, commit):
                     return Absent()
-            return Present(_revision(project, commit, await mirror.commit_bytes(commit)))
+            data = await self._commits.get((repository, commit), lambda: mirror.commit_bytes(commit))
+            return Present(_revision(project, commit, data))
         except PortError as error:
             return Unreadable(_CAUSE, error.detail)
 
@@ -58,11 +64,12 @@ class GitReview:
             return Absent()
         try:
             mirror = self._mirror(repository)
-            if not (await mirror.holds(commit) and await mirror.holds(than)):
+            if (repository, commit, than) not in self._ancestry and not await _holds_both(mirror, commit, than):
                 await mirror.fetch()
-                if not (await mirror.holds(commit) and await mirror.holds(than)):
+                if not await _holds_both(mirror, commit, than):
                     return Absent()
-            return Present(commit != than and await mirror.is_ancestor(commit, than))
+            older = await self._ancestry.get((repository, commit, than), lambda: mirror.is_ancestor(commit, than))
+            return Present(commit != than and older)
         except PortError as error:
             return Unreadable(_CAUSE, error.detail)
 
@@ -72,12 +79,38 @@ class GitReview:
         return self._mirrors[repository]
 
 
+class _Remembered(Generic[T]):
+    """Answers that cannot change, because what was asked is named by content: at most `REMEMBERED` of them, the oldest forgotten first.
+
+    What a repository *knows* is never remembered: a commit that was pushed away must be Absent at the next question.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, ...], T] = {}
+
+    def __contains__(self, key: tuple[str, ...]) -> bool:
+        return key in self._answers
+
+    async def get(self, key: tuple[str, ...], ask: Callable[[], Awaitable[T]]) -> T:
+        if key not in self._answers:
+            answer = await ask()
+            if len(self._answers) >= REMEMBERED:
+                del self._answers[next(iter(self._answers))]
+            self._answers[key] = answer
+        return self._answers[key]
+
+
+async def _holds_both(mirror: Mirror, commit: str, than: str) -> bool:
+    return await mirror.holds(commit) and await mirror.holds(than)
+
+
 async def _reaches(mirror: Mirror, commit: str) -> bool:
-    if not await mirror.holds(commit):
-        return False
     result = await mirror.run("for-each-ref", "--count=1", f"--contains={commit}", "--format=%(refname)")
     if result.status != 0:
-        raise Unavailable(_CAUSE, "the references cannot be read")
+        # git refuses an object it does not have with the same words as a damaged repository: ask which it was.
+        if await mirror.holds(commit):
+            raise Unavailable(_CAUSE, "the references cannot be read")
+        return False
     return result.stdout != b""
 
 
