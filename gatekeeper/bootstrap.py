@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -59,7 +59,8 @@ class RootSecrets:
     """What initialising gives, once."""
 
     root_token: str = field(repr=False)
-    recovery_key: str = field(repr=False)
+    recovery_key: str | None = field(repr=False, default=None)
+    """None: the operator keeps it elsewhere"""
 
 
 @dataclass(frozen=True)
@@ -155,22 +156,59 @@ def apply(address: VaultAddress, root_token: str, changes: Plan) -> None:
         connection.close()
 
 
-def bootstrap(address: VaultAddress, secrets: RootSecrets, layout: Layout, directory: Path) -> PublicMaterial:
+def bootstrap(
+    address: VaultAddress, secrets: RootSecrets, layout: Layout, directory: Path, *, told: Callable[[str], None] = lambda _: None
+) -> PublicMaterial:
     """All of it; `directory` (made 0700) receives the supervisor token and recovery key (0600) and the public material.
 
     Ends with the root token revoked and seen to be refused. Raises `BootstrapRefused` or `PortError`; it can be run again until then.
+    `told` hears a line for each thing that was done; none of them is secret. Where all of it is so already, it is left as it is: also a
+    supervisor token that still works.
     """
-    apply(address, secrets.root_token, plan(address, secrets.root_token, layout))
+    # Before anything else: a vault that was just initialised and whose key is lost would be lost itself.
+    keep_recovery_key(directory, secrets)
+    changes = plan(address, secrets.root_token, layout)
+    apply(address, secrets.root_token, changes)
+    told(str(changes))
     if (rest := plan(address, secrets.root_token, layout)).changes:
         raise BootstrapRefused(f"the vault does not show what was written to it:\n{rest}")
     material = read_public(address, secrets.root_token, layout)
+    supervisor = directory / "supervisor.token"
+    if not _still_supervises(address, secrets.root_token, supervisor):
+        _write(supervisor, make_supervisor(address, secrets.root_token))
+        told(f"wrote {supervisor}: it can only mint wrapped single-use secrets")
+    write_public(directory, material)
+    told(f"wrote the public keys and ids to {directory}")
+    revoke_root(address, secrets.root_token)
+    told("revoked the root token, and saw it refused")
+    return material
+
+
+def keep_recovery_key(directory: Path, secrets: RootSecrets) -> None:
+    """Make the operator's directory (0700) and write the recovery key into it (0600), where there is one to write."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
-    _write(directory / "recovery.key", secrets.recovery_key)
-    _write(directory / "supervisor.token", make_supervisor(address, secrets.root_token))
-    write_public(directory, material)
-    revoke_root(address, secrets.root_token)
-    return material
+    if secrets.recovery_key is not None:
+        _write(directory / "recovery.key", secrets.recovery_key)
+
+
+def plan_of_nothing(layout: Layout) -> Plan:
+    """The plan for a vault that was never initialised: nothing can be read of it, and nothing can be there."""
+    return Plan(tuple(Change(step, found=False) for step in layout_steps(layout)))
+
+
+def _still_supervises(address: VaultAddress, root_token: str, file: Path) -> bool:
+    """Whether this file holds a supervisor token that the vault accepts."""
+    if not file.is_file():
+        return False
+    connection = Connection(address, root_token)
+    try:
+        found = connection.write("auth/token/lookup", {"token": file.read_text("ascii").strip()})
+        return (shown(found, ("data",)) or {}).get("policies") == ["supervisor"]
+    except (Denied, Rejected):
+        return False
+    finally:
+        connection.close()
 
 
 def make_supervisor(address: VaultAddress, root_token: str) -> str:
@@ -255,10 +293,16 @@ def read_public(address: VaultAddress, root_token: str, layout: Layout) -> Publi
             instances={instance.name: of(instance) for instance in layout.instances},
             people={person.name: known.entity(person.name) for person in layout.people},
             people_issuer=layout.people_issuer + "/v1/identity/oidc",
-            jwks=connection.read("identity/oidc/.well-known/keys") or {},
+            jwks=_ordered(connection.read("identity/oidc/.well-known/keys") or {}),
         )
     finally:
         connection.close()
+
+
+def _ordered(jwks: Mapping[str, Any]) -> Mapping[str, Any]:
+    # The vault lists its keys in any order; the file that is written of them is compared by people.
+    keys = jwks.get("keys")
+    return {**jwks, "keys": sorted(keys, key=lambda key: str(key.get("kid")))} if isinstance(keys, list) else jwks
 
 
 def write_public(directory: Path, material: PublicMaterial) -> None:
@@ -337,6 +381,6 @@ def _write(path: Path, text: str) -> None:
 
 __all__ = [
     "BootstrapRefused", "Builder", "Change", "ComponentSettings", "DeployTarget", "Instance", "InstancePublic", "Layout", "Person", "Plan",
-    "Platform", "PublicMaterial", "RootSecrets", "VaultState", "apply", "bootstrap", "initialise", "make_supervisor", "mint_wrapped",
-    "person_token", "plan", "read_public", "renew_supervisor", "revoke_root", "vault_state", "write_public",
+    "Platform", "PublicMaterial", "RootSecrets", "VaultState", "apply", "bootstrap", "initialise", "keep_recovery_key", "make_supervisor",
+    "mint_wrapped", "person_token", "plan", "plan_of_nothing", "read_public", "renew_supervisor", "revoke_root", "vault_state", "write_public",
 ]  # fmt: skip

@@ -1,12 +1,13 @@
-"""Composition root: settings, then adapters, then one nursery, then hypercorn. Everything that is constructed is constructed here."""
+"""Composition root: settings, then adapters, then one nursery, then hypercorn. Everything that is constructed is constructed here.
+
+The command line that calls it is `gatekeeper.command`.
+"""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -27,7 +28,7 @@ from gatekeeper.adapters.vault_decide import VaultDecide
 from gatekeeper.adapters.vault_log import VaultLog
 from gatekeeper.adapters.vault_relay import VaultRelay
 from gatekeeper.api.app import build_app
-from gatekeeper.api.listen import CannotListen, Listener, open_listener, serve_app
+from gatekeeper.api.listen import Listener, open_listener, serve_app
 from gatekeeper.api.operator import Probe, build_operator_app
 from gatekeeper.crossing import open_loop_thread
 from gatekeeper.deploy.measure import Metrics
@@ -38,7 +39,7 @@ from gatekeeper.policy.load import PolicyError
 from gatekeeper.ports.errors import PortError
 from gatekeeper.postgres.database import Database, open_database
 from gatekeeper.sequencer import Sequencer
-from gatekeeper.settings import BadSettings, Listen, Settings, Wrapped, parse_wrapped, read_settings
+from gatekeeper.settings import BadSettings, Listen, Settings, Wrapped
 from gatekeeper.tlog.entry import Cause, OriginEntry
 from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.tlog.note import parse_vkey
@@ -50,13 +51,17 @@ _LOADED: Final = "policy.loaded"
 _log = logging.getLogger("gatekeeper")
 
 
+class LoginLost(PortError):
+    """The vault no longer accepts one of this replica's logins. Only a new start, with fresh secrets from the supervisor, helps."""
+
+
 def clock() -> datetime:
     """The system's clock, UTC: the only one there is."""
     return datetime.now(UTC)
 
 
 async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
-    """Run one replica until SIGTERM or SIGINT. Raises what a part raises that cannot start."""
+    """Run one replica until SIGTERM or SIGINT. Raises what a part raises that cannot start, and `LoginLost` after an orderly stop."""
     async with AsyncExitStack() as stack:
         listeners = _open_listeners(settings)
         sessions = {name: await _login(settings, name, secret) for name, secret in wrapped.items()}
@@ -108,18 +113,35 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             await nursery.start(serve_app, operator, [listeners[1]], stop)
             await nursery.start(serve_app, app, [listeners[0]], stop)
             _log.info("instance %s serves %s", settings.instance, settings.public_url)
-            await _until_signal()
+            lost = await until_told(sessions)
+            if lost is not None:
+                _log.critical("%s", lost.detail)
             closing.set()
             await trio.sleep(0.2)  # streams see `closing` at their next look and end by themselves
             stop.set()
             await trio.sleep(0.5)
             nursery.cancel_scope.cancel()
+        if lost is not None:
+            raise lost
 
 
-async def _until_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            return
+async def until_told(sessions: Mapping[str, VaultSession]) -> LoginLost | None:
+    """Wait for SIGTERM or SIGINT (then None), or for the first login that is lost for good."""
+    lost = None
+
+    async def watch(name: str, event: trio.Event) -> None:
+        nonlocal lost
+        await event.wait()
+        lost = LoginLost("login-lost", f"the vault no longer accepts the login {name}: this replica stops, to be started with fresh secrets")
+        waiting.cancel_scope.cancel()
+
+    async with trio.open_nursery() as waiting:
+        for name, session in sessions.items():
+            waiting.start_soon(watch, name, session.lost)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                waiting.cancel_scope.cancel()
+    return lost
 
 
 def _open_listeners(settings: Settings) -> tuple[Listener, Listener]:
@@ -147,18 +169,33 @@ def _deploy_targets(settings: Settings) -> tuple[DeployTarget, ...]:
 
 
 async def _policy(settings: Settings, git: GitRunner) -> GitPolicySource:
-    origin = PolicyOrigin(
+    source = await open_policy_source(git, policy_origin(settings), clock=time.monotonic, last_loaded=last_loaded(settings))
+    _remember(settings, source)
+    return source
+
+
+def policy_origin(settings: Settings) -> PolicyOrigin:
+    """Where the policy comes from and what is pinned of it."""
+    return PolicyOrigin(
         remote=settings.policy.remote,
         branch=settings.policy.branch,
         root=settings.policy.root,
-        signers=settings.policy.signers.read_bytes(),
+        signers=_signers(settings.policy.signers),
         instance=settings.instance,
     )
+
+
+def _signers(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadSettings(f"{file}: {error.strerror}") from None
+
+
+def last_loaded(settings: Settings) -> str | None:
+    """The policy commit that this replica had in force last; None before its first start."""
     loaded = settings.state / _LOADED
-    last = loaded.read_text().strip() if loaded.is_file() else None
-    source = await open_policy_source(git, origin, clock=time.monotonic, last_loaded=last)
-    _remember(settings, source)
-    return source
+    return loaded.read_text().strip() if loaded.is_file() else None
 
 
 def _remember(settings: Settings, source: GitPolicySource) -> None:
@@ -204,6 +241,8 @@ def _probes(database: Database, sequencer: Sequencer, vault_log: VaultLog, vault
     async def log() -> None:
         if sequencer.published() is None:
             raise LookupError("nothing was published yet")
+        if (alarm := sequencer.alarm()) is not None:
+            raise LookupError(alarm)
 
     async def log_key() -> None:
         await vault_log.public_key()
@@ -219,35 +258,4 @@ def _metrics(parts: Parts, sequencer: Sequencer) -> Metrics:
         newest = sequencer.published()
         return None if newest is None else (newest.size, newest.at.timestamp())
 
-    return Metrics(parts, published, VERSION)
-
-
-def main() -> int:
-    """`pingee-gatekeeper`."""
-    parser = argparse.ArgumentParser(prog="pingee-gatekeeper", description="The gatekeeper: decides, logs, and only then deploys.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("serve", help="run one replica; wrapped vault logins are read as one JSON line from standard input")
-    check = commands.add_parser("check-config", help="read the configuration file and say what is wrong with it")
-    for command in (run, check):
-        command.add_argument("--config", type=Path, required=True, metavar="FILE")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells every connection at INFO
-    try:
-        settings = read_settings(arguments.config)
-        if arguments.command == "check-config":
-            print(f"{arguments.config}: instance {settings.instance}, {len(settings.targets)} target(s)")
-            return 0
-        wrapped = parse_wrapped(sys.stdin.buffer.readline(8192))
-        trio.run(serve, settings, wrapped)
-    except (BadSettings, CannotListen, PolicyError) as error:
-        print(f"pingee-gatekeeper: {error}", file=sys.stderr)
-        return 1
-    except PortError as error:
-        print(f"pingee-gatekeeper: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return Metrics(parts, published, VERSION, alarm=sequencer.alarm)

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,17 +23,17 @@ import httpx2
 import trio
 
 from gatekeeper import bootstrap
-from gatekeeper.bootstrap import Builder, ComponentSettings, DeployTarget, Instance, Layout, Person, PublicMaterial
-from gatekeeper.bootstrap import Platform as PlatformLayout
+from gatekeeper.bootstrap import PublicMaterial
 from gatekeeper.shipped import example
 from gatekeeper.tlog.logpolicy import LogPolicy, encode_log_policy
 from gatekeeper.tlog.note import parse_vkey
 
 from . import openbao
 from .certificate import make_certificate
+from .layout import LayoutInstance, VaultLayout, read_material, written_layout
 from .platform import BUILDER_ID, ISSUER, Platform
 from .policy_repository import InstanceFacts, PolicyFacts, PolicyRepository, make_policy_repository
-from .postgres import EmbeddedPostgres
+from .postgres import EmbeddedPostgres, GivenPostgres
 from .processes import Supervised, environment, module, spawn
 from .world import InstanceWorld, World
 
@@ -66,6 +66,8 @@ class Plan:
     """bare repository of the project"""
     instances: tuple[tuple[str, tuple[str, ...]], ...]
     """name, and the stages that its environment requires"""
+    database_url: str | None = field(default=None, repr=False)
+    """a server to make databases on; None: one of our own"""
 
 
 @dataclass(frozen=True)
@@ -146,31 +148,31 @@ class House:
         return bao
 
     async def _bootstrap(self) -> PublicMaterial:
-        layout = Layout(
-            instances=tuple(self._instance(name) for name, _ in self._plan.instances),
-            platform=PlatformLayout(
-                issuer=ISSUER,
-                public_keys_pem=(self.platform.public_key_pem,),
-                audiences=tuple(f"pingee:certificates:{name}" for name, _ in self._plan.instances),
-            ),
-            builders=(Builder(BUILDER_ID, (self._plan.project,)),),
-            people=tuple(
-                Person(name=name, email=f"{name}@demo.example", groups=groups, password=self._passwords[name]) for name, groups in PEOPLE.items()
-            ),
+        operator = self._dir / "operator"
+        operator.mkdir(mode=0o700)
+        layout = VaultLayout(
+            directory=operator,
+            platform_key_pem=self.platform.public_key_pem,
+            project=self._plan.project,
+            component=self._plan.component,
+            people={name: (groups, self._passwords[name]) for name, groups in PEOPLE.items()},
             people_issuer=self._bao.address.url,
+            instances=tuple(
+                LayoutInstance(name=name, origin=_origin(name), target=_target(name), account=_account(name), source_address=HOST, canary=canary)
+                for name, canary in self._canaries.items()
+            ),
         )
-        root = await trio.to_thread.run_sync(bootstrap.initialise, self._bao.address)
-        await openbao.wait_for_state(self._bao, bootstrap.VaultState.READY)
-        return await trio.to_thread.run_sync(bootstrap.bootstrap, self._bao.address, root, layout, self._dir / "operator")
+        with written_layout(layout) as file:
+            address = ("--vault", self._bao.address.url, "--ca-file", str(self._bao.address.ca_file))
+            argv = module("gatekeeper.command", "bootstrap", *address, "--layout", str(file), "--out", str(operator), "--initialise")
+            (self._dir / "vault" / "bootstrap.log").write_bytes(await _run(argv))
+        return read_material(operator, tuple(self._canaries))
 
-    def _instance(self, name: str) -> Instance:
-        target = DeployTarget(name=_target(name), environment=name, principal=_account(name), source_address=HOST)
-        canary = ComponentSettings(name, self._plan.component, {"PINGEE_CANARY": self._canaries[name]})
-        return Instance(name=name, origin=_origin(name), environments=(name,), targets=(target,), settings=(canary,))
-
-    async def _database(self) -> EmbeddedPostgres:
-        postgres = EmbeddedPostgres(self._dir / "postgres").start()
+    async def _database(self) -> EmbeddedPostgres | GivenPostgres:
+        given = self._plan.database_url
+        postgres = EmbeddedPostgres(self._dir / "postgres") if given is None else GivenPostgres(given)
         self._stack.callback(postgres.stop)
+        postgres.start()
         for name, _ in self._plan.instances:
             _write_private(self._dir / "operator" / f"{name}.database-url", postgres.create_database(name) + "\n")
         return postgres
@@ -257,7 +259,7 @@ class House:
         for role in ("log", "decide", "act"):
             secret = bootstrap.mint_wrapped(self._bao.address, supervisor, f"{name}-{role}")
             logins[role] = {"role_id": secret.role_id, "token": secret.wrapping_token}
-        process = spawn(module("gatekeeper.serve", "serve", "--config", str(config)), log, pipe=True)
+        process = spawn(module("gatekeeper.command", "serve", "--config", str(config)), log, pipe=True)
         if process.stdin is not None:
             with process.stdin as pipe:
                 pipe.write(json.dumps(logins).encode() + b"\n")
@@ -381,10 +383,11 @@ def _new_key(path: Path) -> str:
     return done.stdout.strip()
 
 
-async def _run(argv: list[str]) -> None:
+async def _run(argv: list[str]) -> bytes:
     done = await trio.run_process(argv, capture_stdout=True, capture_stderr=True, check=False, env=environment(), stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise HouseFailed(f"{argv[2]} ended with {done.returncode}: {done.stderr.decode(errors='replace').strip()[-500:]}")
+    return done.stdout
 
 
 async def _first_line(file: Path, what: str, log: Path) -> str:

@@ -1,5 +1,6 @@
 """The keeper of a demo house: builds it, keeps it standing, takes it down. Started by `pingee demo`, told to stop by SIGTERM.
 
+It reads one JSON line, `{"database_url": URL or null}`: a URL may hold a password, so it is no argument and no variable.
 It prints a JSON line for each step and `{"ready": FILE}` at the end, or `{"failed": SENTENCE}`. While it lives it renews people's tokens and the
 supervisor's, and starts again what was killed. It holds a lock on the directory: two demos never share one.
 """
@@ -11,6 +12,7 @@ import fcntl
 import json
 import os
 import signal
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -77,7 +79,9 @@ def main() -> int:
     options = parser.parse_args()
     os.umask(0o077)
     instances = tuple((name, tuple(s for s in stages.split(",") if s)) for name, _, stages in (text.partition("=") for text in options.instance))
-    plan = Plan(Path(options.dir).resolve(), options.project, options.component, Path(options.repository).resolve(), instances)
+    given = json.loads(sys.stdin.readline())
+    repository = Path(options.repository).resolve()
+    plan = Plan(Path(options.dir).resolve(), options.project, options.component, repository, instances, given["database_url"])
     ended = 0
     try:
         lock_directory(plan.directory)

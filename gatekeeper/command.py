@@ -1,0 +1,346 @@
+"""`pingee-gatekeeper`: parse, call one function, end with an exit code that scripts can rely on and one sentence that a person can."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import secrets
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NoReturn
+from urllib.parse import urlsplit
+
+import trio
+
+from gatekeeper import layout_file
+from gatekeeper import settings as settings_file
+from gatekeeper.adapters.git import open_git
+from gatekeeper.adapters.git_policy import open_policy_source
+from gatekeeper.adapters.vault import VaultAddress
+from gatekeeper.api.listen import CannotListen
+from gatekeeper.bootstrap import BootstrapRefused
+from gatekeeper.exits import Exit, Failure
+from gatekeeper.layout_file import BadLayout
+from gatekeeper.policy.document import Policy
+from gatekeeper.policy.load import PolicyError
+from gatekeeper.ports.errors import Denied, PortError
+from gatekeeper.ports.log import LogRefused
+from gatekeeper.postgres.log_check import RowsReport, check_rows
+from gatekeeper.postgres.migrate import migrate
+from gatekeeper.serve import VERSION, LoginLost, last_loaded, policy_origin, serve
+from gatekeeper.settings import BadSettings, Settings, parse_wrapped, read_settings
+from gatekeeper.tlog.checkpoint import VerifiedCheckpoint, open_checkpoint
+from gatekeeper.tlog.errors import TlogError
+from gatekeeper.tlog.note import parse_vkey
+from gatekeeper.tlog.signature import VerifierKey
+from gatekeeper.vault_setup import Setup, set_up
+
+MAX_NOTE: Final = 64 * 1024
+MAX_SECRETS: Final = 8192
+
+_ROLES: Final = {"P": "pipeline", "D": "developer", "R": "reviewer", "O": "operator", "S": "security team", "A": "admin or auditor"}
+
+_EPILOG: Final = (
+    "exit codes: 0 ok · 1 usage or local · 2 database, vault, repository · 3 refused, or not as signed\n"
+    "            4 a secret is missing or refused · 20 a bug"
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse ends with 2, which means "remote" here; a usage error is 1."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": _EPILOG, **options, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        _say(f"{self.prog}: {message}; see {self.prog} --help")
+        raise SystemExit(int(Exit.USAGE))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    asked = _parser().parse_args(arguments)
+    try:
+        code: Exit = asked.run(asked)
+        sys.stdout.flush()
+        return int(code)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001 -- every end of the command is one sentence and a code
+        first = _first(error)
+        code, sentence = _ending(first)
+        if code is Exit.INTERNAL:
+            sentence = f"internal error {secrets.token_hex(4)}: {type(first).__name__}; run again with -v and report what it prints"
+            # A replica that fell is not run again by a person to see why.
+            if asked.verbose or asked.run is _serve:
+                traceback.print_exception(error)
+        _say(f"pingee-gatekeeper: {sentence}")
+        return int(code)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _ending(error: BaseException) -> tuple[Exit, str]:
+    match error:
+        case Failure():
+            return error.exit_code, str(error)
+        case BadSettings() | BadLayout() | CannotListen():
+            return Exit.USAGE, str(error)
+        case PolicyError():
+            return Exit.DENIED, f"the policy is refused ({error.code}): {error}"
+        case LogRefused():
+            return Exit.DENIED, str(error)
+        case LoginLost() | BootstrapRefused():
+            return Exit.REMOTE, str(error)
+        case Denied():
+            return Exit.LOGIN, str(error)
+        case PortError():
+            return Exit.REMOTE, str(error)
+        case OSError():
+            return Exit.USAGE, f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}"
+        case _:
+            return Exit.INTERNAL, ""
+
+
+def _serve(asked: argparse.Namespace) -> Exit:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells every connection at INFO
+    settings = read_settings(asked.config)
+    _log_key(settings)
+    line = b"" if sys.stdin.isatty() else sys.stdin.buffer.readline(MAX_SECRETS)
+    if not line.strip():
+        raise Failure(Exit.LOGIN, "no secrets on standard input: the supervisor pipes one JSON line with the wrapped logins log, decide and act")
+    trio.run(serve, settings, parse_wrapped(line))
+    return Exit.OK
+
+
+def _migrate(asked: argparse.Namespace) -> Exit:
+    applied = trio.run(migrate, read_settings(asked.config).database_url)
+    for name in applied:
+        print(f"applied {name}")
+    if not applied:
+        print("nothing to change")
+    return Exit.OK
+
+
+def _bootstrap(asked: argparse.Namespace) -> Exit:
+    parts = urlsplit(asked.vault)
+    if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+        raise Failure(Exit.USAGE, "--vault must be an https:// URL without credentials or query")
+    address = VaultAddress(asked.vault.rstrip("/"), asked.ca_file)
+    set_up(Setup(address, asked.layout, asked.out, plan_only=asked.plan, initialise=asked.initialise), partial(print, flush=True))
+    return Exit.OK
+
+
+def _check_config(asked: argparse.Namespace) -> Exit:
+    settings = read_settings(asked.config)
+    key = _log_key(settings)
+    policy = trio.run(_tip_of_policy, settings)
+    faults = list(_misfits(settings, policy, key))
+    if asked.output == "json":
+        print(json.dumps(_config_json(settings, policy, faults), indent=1, sort_keys=True))
+    else:
+        print(_config_text(settings, policy))
+    for fault in faults:
+        _say(f"pingee-gatekeeper: {asked.config}: {fault}")
+    return Exit.USAGE if faults else Exit.OK
+
+
+async def _tip_of_policy(settings: Settings) -> Policy:
+    """The policy that a start would put in force, checked as the start checks it, in a mirror of its own: a running replica is not disturbed."""
+    with tempfile.TemporaryDirectory(prefix="pingee-check-") as directory:
+        source = await open_policy_source(open_git(Path(directory)), policy_origin(settings), clock=time.monotonic, last_loaded=last_loaded(settings))
+        # A start would go on with the commit before; here a refused tip is what is to be said.
+        await source.refresh()
+        return source.current()
+
+
+def _misfits(settings: Settings, policy: Policy, key: VerifierKey) -> list[str]:
+    """Where the file and the policy contradict each other."""
+    found = []
+    if key.name != settings.origin:
+        found.append(f"[vault] log_key is of {key.name}, and origin is {settings.origin}")
+    for component in policy.components.values():
+        for environment, targets in component.targets.items():
+            for target in targets:
+                known = settings.targets.get(target)
+                if known is None:
+                    found.append(f"the policy deploys {component.name} in {environment} to {target}, and there is no [targets.{target}]")
+                elif known.environment != environment:
+                    found.append(f"[targets.{target}] is of {known.environment}, and the policy deploys {component.name} in {environment} to it")
+    return found
+
+
+def _config_json(settings: Settings, policy: Policy, faults: list[str]) -> dict[str, object]:
+    targets = {name: {"environment": t.environment, "address": _place(t.address.host, t.address.port)} for name, t in settings.targets.items()}
+    return {
+        "instance": settings.instance,
+        "origin": settings.origin,
+        "policy": {"commit": policy.commit, "digest": str(policy.digest)},
+        "environments": {name: e.environment_class.value for name, e in policy.environments.items()},
+        "targets": targets,
+        "roles": [{"role": grant.role, "group": grant.group, "scope": grant.scope} for grant in policy.roles],
+        "faults": faults,
+    }
+
+
+def _config_text(settings: Settings, policy: Policy) -> str:
+    lines = [f"instance  {settings.instance}", f"log       {settings.origin}", f"policy    {policy.commit}"]
+    lines += [f"target    {n}: {t.environment}, {_place(t.address.host, t.address.port)}" for n, t in sorted(settings.targets.items())]
+    lines += [f"role      {grant.role} ({_ROLES.get(grant.role, '?')}) in {grant.scope}: group {grant.group}" for grant in policy.roles]
+    return "\n".join(lines)
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _fsck(asked: argparse.Namespace) -> Exit:
+    settings = read_settings(asked.config)
+    key = _log_key(settings)
+    found = trio.run(partial(check_rows, older=_older(asked.since, key)), settings.database_url, key)
+    if asked.output == "json":
+        print(json.dumps(_fsck_json(found), indent=1, sort_keys=True))
+    else:
+        print(_fsck_text(found))
+    return Exit.OK if found.report.sound else Exit.DENIED
+
+
+def _older(file: Path | None, key: VerifierKey) -> VerifiedCheckpoint | None:
+    if file is None:
+        return None
+    with file.open("rb") as opened:
+        note = opened.read(MAX_NOTE)
+    try:
+        return open_checkpoint(note, key)
+    except TlogError as error:
+        raise Failure(Exit.DENIED, f"{file} is no checkpoint signed by {key.name}: {error}") from None
+
+
+def _fsck_json(found: RowsReport) -> dict[str, object]:
+    report, fault = found.report, found.report.fault
+    told = None if fault is None else {"fault": fault.fault.value, "first": fault.first, "end": fault.end, "detail": fault.detail}
+    return {
+        "origin": report.origin,
+        "size": report.size,
+        "sound": report.sound,
+        "tail": report.tail.value,
+        "fault": told,
+        "kinds": dict(report.kinds),
+        "beyond": found.beyond,
+    }
+
+
+def _fsck_text(found: RowsReport) -> str:
+    report, fault = found.report, found.report.fault
+    lines = [f"origin     {report.origin}", f"entries    {report.size}"]
+    lines += [f"  {kind:<9}{count}" for kind, count in sorted(report.kinds.items())]
+    lines.append(f"cut tail   {report.tail.value}")
+    if found.beyond:
+        lines.append(f"beyond     {found.beyond} rows are durable and not signed yet: they were not checked")
+    if fault is None:
+        lines.append("sound: every row and tile below the signed checkpoint is as signed")
+    else:
+        place = f"entry {fault.first}" if fault.end == fault.first + 1 else f"entries {fault.first} to {fault.end - 1}"
+        lines.append(f"NOT SOUND: {place}: {fault.fault.value}: {fault.detail}")
+    return "\n".join(lines)
+
+
+def _log_key(settings: Settings) -> VerifierKey:
+    try:
+        return parse_vkey(settings.vault.log_vkey)
+    except TlogError as error:
+        raise BadSettings(f"/vault/log_key: {error}") from None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+_SERVE = """Run one replica until SIGTERM. It keeps no secret on disk: at every start the supervisor pipes one
+JSON line to standard input,
+  {"log": {"role_id": ..., "token": ...}, "decide": {...}, "act": {...}}
+where each token is a wrapped single-use secret id of the vault. When the vault no longer accepts
+one of the three logins, the replica stops with exit code 2, to be started anew with fresh ones."""
+_MIGRATE = """Bring the database's schema up to date. Replicas do it at their start too; run it before, to see
+it fail where nobody waits. Running it again changes nothing."""
+_CHECK = """Read the configuration file, load the policy repository that it names as a start would (every
+signature from the pinned first commit), and say what is wrong. Changes nothing, needs no vault
+and no database. Prints the instance, the policy's commit, the targets, and which group holds
+which role where (ENVIRONMENT/COMPONENT).
+
+The configuration file:
+"""
+_FSCK = """Rehash every row of the deploy log in PostgreSQL itself, below the newest stored checkpoint:
+bodies, leaf hashes, look-up columns, full tiles, every stored checkpoint. Reads only. Ends with 3
+and names the first entry that is not as signed. Without --since a cut tail cannot be told from a
+short log: keep a checkpoint on another machine (pingee log checkpoint --out FILE)."""
+_BOOTSTRAP = """Set up an OpenBao or Vault server from a layout: keys, CAs, logins, policies from vault-policies/.
+It prints what it changes; running it again prints "nothing to change". The root token is read
+from standard input, as one line or as {"root_token": ..., "recovery_key": ...}, and is revoked at
+the end; what remains in DIR is the supervisor's token, which can only mint wrapped single-use
+secrets of the gatekeeper's logins, and the public keys that gatekeepers and targets pin. The
+server must have an audit device.
+
+  pingee-gatekeeper bootstrap --vault https://vault.example:8200 --ca-file ca.pem --layout LAYOUT.toml --out DIR --plan < root.token
+  pingee-gatekeeper bootstrap --vault https://vault.example:8200 --ca-file ca.pem --layout LAYOUT.toml --out DIR < root.token
+
+LAYOUT.toml:
+"""
+
+
+def _example(text: str | None) -> str:
+    """The indented part of a module's description."""
+    return "\n".join(line for line in (text or "").splitlines() if line.startswith("    ") or not line).strip("\n")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="pingee-gatekeeper", description="The gatekeeper: decides, logs, and only then deploys.")
+    parser.add_argument("--version", action="version", version=f"pingee-gatekeeper {VERSION}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(within: Any, name: str, run: Any, summary: str, text: str) -> _Parser:
+        command: _Parser = within.add_parser(name, help=summary, description=text)
+        command.add_argument("-v", "--verbose", action="store_true", help="a traceback where something went wrong in us")
+        command.set_defaults(run=run)
+        return command
+
+    # The example of each file is the one at the top of its reader.
+    check_text, bootstrap_text = _CHECK + _example(settings_file.__doc__), _BOOTSTRAP + _example(layout_file.__doc__)
+    served = add(commands, "serve", _serve, "run one replica", _SERVE)
+    migrated = add(commands, "migrate", _migrate, "bring the database's schema up to date", _MIGRATE)
+    checked = add(commands, "check-config", _check_config, "read configuration and policy, and say what is wrong", check_text)
+    log = commands.add_parser("log", help="check the deploy log in the database", description="The deploy log in the database.")
+    within_log = log.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+    fsck = add(within_log, "fsck", _fsck, "rehash every row of the log in PostgreSQL itself", _FSCK)
+    for command in (served, migrated, checked, fsck):
+        command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the replica's configuration; see docs/operating.md")
+    fsck.add_argument("--since", type=Path, metavar="CHECKPOINT", help="a checkpoint kept outside: it must be a prefix")
+    for command in (checked, fsck):
+        command.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    vault = add(commands, "bootstrap", _bootstrap, "set up a vault from a layout, and revoke its root token", bootstrap_text)
+    vault.add_argument("--vault", required=True, metavar="URL", help="https:// address of the server")
+    vault.add_argument("--ca-file", type=Path, required=True, metavar="FILE", help="PEM of the CA that its certificate comes from")
+    vault.add_argument("--layout", type=Path, required=True, metavar="LAYOUT.toml", help="what the vault is to hold")
+    vault.add_argument("--out", type=Path, required=True, metavar="DIR", help="made 0700: supervisor token, recovery key, public keys and ids")
+    vault.add_argument("--plan", action="store_true", help="print what would change, and change nothing")
+    vault.add_argument("--initialise", action="store_true", help="initialise an uninitialised server first; then no root token is read")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
