@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.requirement_ids import REQUIREMENTS, read_table
 
@@ -54,3 +57,20 @@ def _sockets_off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def _is_async(function):
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Run an async test under `trio.run`, as the product runs; anyio's runner, a guest of the main thread, is left for async fixtures."""
+    test = pyfuncitem.obj
+    definitions = [found[-1].func for found in pyfuncitem._fixtureinfo.name2fixturedefs.values()]
+    if not inspect.iscoroutinefunction(test) or hasattr(test, "hypothesis") or any(_is_async(function) for function in definitions):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    backend = pyfuncitem.funcargs.get("anyio_backend", "trio")
+    trio.run(partial(test, **arguments), **(backend[1] if isinstance(backend, tuple) else {}))  # such as a clock that jumps
+    return True
