@@ -30,6 +30,7 @@ from gatekeeper.tlog.note import parse_vkey
 
 from . import openbao
 from .certificate import make_certificate
+from .git import git
 from .layout import LayoutInstance, VaultLayout, read_material, written_layout
 from .platform import BUILDER_ID, ISSUER, Platform
 from .policy_repository import InstanceFacts, PolicyFacts, PolicyRepository, make_policy_repository
@@ -119,7 +120,7 @@ class House:
         return self._world()
 
     async def refresh_tokens(self) -> None:
-        """Fresh tokens for everybody, an hour long, written whole."""
+        """Fresh tokens for everybody, people's an hour long, the pipeline's ten minutes, written whole."""
         for person, password in self._passwords.items():
             folder = self._dir / "people" / person
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -128,6 +129,13 @@ class House:
                     partial(bootstrap.person_token, self._bao.address, name=person, password=password, instance=name)
                 )
                 _write_private(folder / f"{name}.token", token + "\n")
+        # A run's token lives ten minutes and speaks for one commit: the newest on main, as if its pipeline were running now.
+        commit = await trio.to_thread.run_sync(partial(git, "rev-parse", "refs/heads/main", cwd=self._plan.repository))
+        run = self.platform.start_run(project=self._plan.project, commit=commit, ref="refs/heads/main", actor="alice")
+        pipeline = self._dir / "people" / "pipeline"
+        pipeline.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, _ in self._plan.instances:
+            _write_private(pipeline / f"{name}.token", self.platform.token(run, f"pingee:{name}") + "\n")
 
     async def renew_supervisor(self) -> None:
         """Prolong the supervisor's token: without it a killed gatekeeper could not come back."""

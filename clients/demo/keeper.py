@@ -28,7 +28,8 @@ from .openbao import VaultFailed
 from .postgres import ServerFailed
 from .world import write_world
 
-REFRESH_S: Final = 1800.0
+REFRESH_S: Final = 240.0
+"""well within the ten minutes of a run's token"""
 
 
 class DirectoryBusy(RuntimeError):

@@ -215,6 +215,11 @@ def test_env_file_lets_a_reader_try_the_commands(demo):
     assert '"groups": [\n    "operators"' in done.stdout or "operators" in done.stdout
 
 
+@pytest.mark.parametrize(("who", "says"), [("alice", '"person": "alice"'), ("sec", '"security"'), ("admin", '"admins"'), ("pipeline", "project:hello")])
+def test_everybody_has_a_token_file(demo, who, says):
+    assert says in demo.stage.as_person(who, production(demo), "whoami", "-o", "json").out
+
+
 def test_a_second_demo_in_the_same_directory_is_one_clear_sentence(demo):
     again = run_demo("--dir", demo.world.directory)
     assert again.returncode == 1
