@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import trio
+
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.evidence import Present
 from gatekeeper.model.facts import Provenance
@@ -12,12 +14,14 @@ from gatekeeper.model.label import Viewer
 from gatekeeper.model.moment import moment, render_moment
 from gatekeeper.model.ping import STEP_CODES
 from gatekeeper.model.strictjson import JsonValue
-from gatekeeper.model.verified import Refusal
+from gatekeeper.model.verified import Checked, Refusal
+from gatekeeper.policy.document import Policy
 from gatekeeper.ports.artifacts import BlobMissing
 from gatekeeper.ports.pings import Ping
 from gatekeeper.ports.records import ArtifactRecord, DeploymentRecord, StatementRecord
+from gatekeeper.verify.builder import BuilderRoot
 from gatekeeper.verify.errors import Malformed
-from gatekeeper.verify.submission import verify_submission
+from gatekeeper.verify.submission import BuilderFact, verify_submission
 
 from .gather import builder_roots
 from .parts import Parts
@@ -96,20 +100,28 @@ async def provenance(parts: Parts, artifact: Digest, viewer: Viewer) -> dict[str
             "uploader": record.uploader.partition("|")[2],
             "received": render_moment(moment(record.received_at)),
         },
-        "statements": [_statement(parts, row) for row in rows],
+        "statements": await trio.to_thread.run_sync(_statements, parts.policy.current(), tuple(rows)),
         "votes": await _votes(parts, record, viewer),
         "deployments": [deployment_json(row) for row in await _deployments(parts, record, viewer)],
     }
 
 
-def _statement(parts: Parts, row: StatementRecord) -> dict[str, JsonValue]:
-    roots = builder_roots(parts.policy.current())
+def _statements(policy: Policy, rows: Sequence[StatementRecord]) -> list[JsonValue]:
+    # In a thread: an artifact may have hundreds of statements, and each costs public-key operations.
+    roots = builder_roots(policy)
+    return [_statement(row, _believed(roots, row)) for row in rows]
+
+
+def _statement(row: StatementRecord, checked: Checked[BuilderFact]) -> dict[str, JsonValue]:
+    status = f"refused: {checked.reason}" if isinstance(checked, Refusal) else "verified"
+    return {"kind": row.kind, "stage": row.stage, "digest": row.digest, "log_index": row.log_index, "status": status}
+
+
+def _believed(roots: Sequence[BuilderRoot], row: StatementRecord) -> Checked[BuilderFact]:
     try:
-        checked = verify_submission(row.bundle, roots, received_at=moment(row.received_at), artifact=row.artifact)
-        verified = "verified" if not isinstance(checked, Refusal) else f"refused: {checked.reason}"
-    except Malformed:
-        verified = "refused: bad-signature"
-    return {"kind": row.kind, "stage": row.stage, "digest": row.digest, "log_index": row.log_index, "status": verified}
+        return verify_submission(row.bundle, roots, received_at=moment(row.received_at), artifact=row.artifact)
+    except Malformed as error:
+        return Refusal("bad-signature", f"the stored statement does not parse: {error}")
 
 
 async def _votes(parts: Parts, record: ArtifactRecord, viewer: Viewer) -> list[JsonValue]:
@@ -153,7 +165,7 @@ async def build_log(parts: Parts, artifact: Digest, viewer: Viewer) -> bytes | N
     for row in await parts.statements.statements(artifact, viewer):
         if row.kind != "provenance":
             continue
-        checked = verify_submission(row.bundle, roots, received_at=moment(row.received_at), artifact=artifact)
+        checked = await trio.to_thread.run_sync(_believed, roots, row)
         if isinstance(checked, Refusal) or not isinstance(checked.value, Provenance) or checked.value.log is None:
             continue
         try:
