@@ -9,6 +9,7 @@ from builder.fault import BuildFailed
 from builder.outputs import Bounds, assemble, extract
 from builder.pipeline import RunDeclared
 from builder.statement import Source
+from clients.doorkeeper import artifact
 from gatekeeper.model.digest import digest_of
 
 
@@ -120,7 +121,6 @@ def test_two_commits_never_share_an_artifact(src, tmp_path):
 
 
 def test_the_doorkeeper_reads_what_we_assemble(src, tmp_path):
-    artifact = pytest.importorskip("clients.doorkeeper.artifact")
     layer, outputs = extract(src, ["out"], tmp_path / "a.tar", Bounds())
     source = Source("https://git.demo/hello", "main", "a" * 40, "b" * 40)
     made = assemble(component="hello", run=RunDeclared(("x",), "/", 10), source=source, layer=layer, outputs=outputs)
