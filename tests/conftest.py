@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.requirement_ids import REQUIREMENTS, read_table
+from tests.requirement_ids import ATTACKS, REQUIREMENTS, read_attacks, read_table
 
 _TESTS = Path(__file__).parent
 _PURE = (_TESTS / "unit", _TESTS / "property")
@@ -34,6 +34,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     write = terminalreporter.write_line
     table = read_table(REQUIREMENTS)
     write(table.summary())
+    write(read_attacks(ATTACKS, table.resolved).summary("attack matrix", "rows"))
     if table.later():
         write("later: " + " ".join(table.later()))
     if _peers_left_out:

@@ -1,4 +1,4 @@
-"""Reads `tests/requirements.toml`: which promise is shown by which tests, and which is still only planned."""
+"""Reads `tests/requirements.toml` and `tests/attacks.toml`: what is shown by which tests, and what is still only planned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).with_name("requirements.toml")
+ATTACKS = Path(__file__).with_name("attacks.toml")
 
 ISSUES = ("path", "promises", "log", "evidence", "decisions", "deploys", "embargo", "later")
 MANDATORY = ("VERY HARD", "HARD")
@@ -29,13 +30,13 @@ class RequirementTable:
     def later(self) -> list[str]:
         return sorted(name for name, issue in self.planned.items() if issue == "later")
 
-    def summary(self) -> str:
+    def summary(self, what: str = "requirements", each: str = "ids") -> str:
         hard = sum(self.is_hard(name) for name in self.planned if name in self.levels)
-        return f"requirements: {len(self.levels)} ids, {len(self.shown)} shown by tests, {len(self.planned)} planned, {hard} of these HARD"
+        return f"{what}: {len(self.levels)} {each}, {len(self.shown)} shown by tests, {len(self.planned)} planned, {hard} of these HARD"
 
     def faults(self) -> list[str]:
         """Everything that is wrong with the table itself, in sentences; whether the tests exist is another question."""
-        found = [f"{name}: not a requirement" for name in {*self.shown, *self.planned} - self.levels.keys()]
+        found = [f"{name}: unknown" for name in {*self.shown, *self.planned} - self.levels.keys()]
         found += [f"{name}: both shown and planned" for name in self.shown.keys() & self.planned.keys()]
         found += [f"{name}: neither shown nor planned" for name in self.levels.keys() - self.shown.keys() - self.planned.keys()]
         found += [f"{name}: shown by nothing" for name, tests in self.shown.items() if not tests]
@@ -53,3 +54,16 @@ def read_table(path: Path) -> RequirementTable:
     """Read the table; a missing part is a KeyError, which no test needs to survive."""
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     return RequirementTable(document["levels"], document["tests"], document["planned"], document["resolved"])
+
+
+def read_attacks(path: Path, resolved: list[str]) -> RequirementTable:
+    """The rows of the attack matrix as a table of the same kind: every row is a promise, and none may wait for later."""
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    levels = {str(row): "HARD" for row in range(1, document["rows"] + 1)}
+    planned = {row: issue for rows, issue in document["planned"].items() for row in _range(rows)}
+    return RequirementTable(levels, document["tests"], planned, resolved)
+
+
+def _range(text: str) -> list[str]:
+    first, _, last = text.partition("-")
+    return [str(row) for row in range(int(first), int(last or first) + 1)]
