@@ -77,8 +77,10 @@ def cases(draw):
     case = draw(st.sampled_from(PLACES))
     for name in draw(st.sets(st.sampled_from(NAMES), max_size=4)):
         case = with_item(case, name, draw(st.one_of(GAPS, VALUES[name])))
-    # That nothing runs there is one fact in two items, as it is gathered: then nothing is older either.
-    return with_item(case, "older", Absent()) if case.evidence.running == Absent() else case
+    # That nothing runs there is one fact in two items, as it is gathered: nothing is older then, and only then.
+    if case.evidence.running == Absent():
+        return with_item(case, "older", Absent())
+    return with_item(case, "older", Unreadable("vcs-unavailable")) if case.evidence.older == Absent() else case
 
 
 def consistent(case, decision: Decision) -> None:
