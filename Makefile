@@ -23,18 +23,20 @@ help:
 demo: .venv/.runtime
 	@.venv/bin/pingee demo $(ARGS)
 
-# Every interpreter runs what is pure; the main one runs everything, last, so that its closing line is the last.
+# Every interpreter runs what is pure, the others side by side; the main one runs everything, last, so that its closing line is the last.
 test: .venv/.dev
 	@main=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-	for version in $(PYTHONS); do \
-		[ "$$version" = "$$main" ] && continue; \
-		if ! scripts/find-python "$$version" >/dev/null; then echo "Python $$version: not found on this machine, not tested"; continue; fi; \
-		$(MAKE) ".venv-$$version/.dev" || exit 1; \
-		echo "Python $$version: unit and property tests"; \
-		".venv-$$version/bin/python" -m pytest -q -p no:cacheprovider tests/unit tests/property || exit 1; \
-	done; \
+	$(MAKE) -j2 -Orecurse $$(for version in $(PYTHONS); do [ "$$version" = "$$main" ] || echo "pure-$$version"; done) || exit 1; \
 	echo "Python $$main: all tests"
 	@.venv/bin/python -m pytest $(ARGS)
+
+pure-%: FORCE
+	@if ! scripts/find-python "$*" >/dev/null; then echo "Python $*: not found on this machine, not tested"; exit 0; fi; \
+	$(MAKE) ".venv-$*/.dev" || exit 1; \
+	echo "Python $*: unit and property tests"; \
+	".venv-$*/bin/python" -m pytest -q -p no:cacheprovider tests/unit tests/property
+
+FORCE:
 
 test-peers: .venv/.dev
 	@for peer in $(PEERS); do tests/peers/build "$$peer" || exit 1; done
