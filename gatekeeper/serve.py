@@ -81,6 +81,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             instance=settings.instance,
             origin=settings.origin,
             public_url=settings.public_url,
+            allow_s=settings.allow_s,
             receipt_keys=(settings.vault.receipt_key,),
             policy=policy_source,
             pings=database.pings,

@@ -4,6 +4,7 @@
     origin = "production.example/log/2026"
     public_url = "https://gatekeeper.example"
     state = "state"                        # relative paths are relative to this file
+    allow_s = 600                          # may be left out: seconds that an Allow lives; after it nothing is leased or applied
 
     [public]                               # the listener of the API, over TLS
     host = "127.0.0.1"
@@ -52,6 +53,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -61,6 +63,9 @@ from gatekeeper.ports.target import TargetAddress
 
 MAX_FILE: Final = 256 * 1024
 LOGINS: Final = ("log", "decide", "act")
+ALLOW_S: Final = 600
+MIN_ALLOW_S: Final = 10
+MAX_ALLOW_S: Final = 3600
 
 
 class BadSettings(ValueError):
@@ -116,6 +121,7 @@ class Settings:
     origin: str
     public_url: str
     state: Path
+    allow_s: int
     public: Listen
     operator: Listen
     database_url: str = field(repr=False)
@@ -172,6 +178,7 @@ class _Reading:
             origin=fields.text("origin", max_length=200),
             public_url=_https(fields, "public_url").rstrip("/"),
             state=self._path(fields, "state"),
+            allow_s=fields.optional("allow_s", partial(fields.integer, minimum=MIN_ALLOW_S, maximum=MAX_ALLOW_S)) or ALLOW_S,
             public=self._listen(fields.nested("public"), tls=True),
             operator=self._listen(fields.nested("operator"), tls=False),
             database_url=self._secret(database, "url_file"),

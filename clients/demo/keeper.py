@@ -22,14 +22,25 @@ import trio
 from gatekeeper.bootstrap import BootstrapRefused
 from gatekeeper.ports.errors import PortError
 
+from .control import serve_control
 from .git import GitFailed
 from .house import House, HouseFailed, Plan
+from .instance import InstancePlan
 from .openbao import VaultFailed
+from .ports import NoPorts
 from .postgres import ServerFailed
+from .processes import NotReady
 from .world import write_world
 
 REFRESH_S: Final = 240.0
 """well within the ten minutes of a run's token"""
+AGAIN_S: Final = 5.0
+"""after which a vault that was away is asked again"""
+INSTANCES: Final = (
+    InstancePlan("test", stages=(), allow_s=20),
+    InstancePlan("production", stages=("commit", "acceptance"), allow_s=600),
+)
+"""an Allow of the test environment is short, so that a late one can be shown"""
 
 
 class DirectoryBusy(RuntimeError):
@@ -55,13 +66,25 @@ async def keep(plan: Plan) -> None:
         nursery.start_soon(_stop_at_signal, nursery.cancel_scope)
         house = House(plan, stack, nursery)
         world = await house.build()
+        await nursery.start(serve_control, plan.directory, house.controlled)
         file = plan.directory / "world.json"
         write_world(world, file)
         print(json.dumps({"ready": str(file)}), flush=True)
-        while True:
-            await trio.sleep(REFRESH_S)
-            await house.renew_supervisor()
+        await _keep_fresh(house)
+
+
+async def _keep_fresh(house: House) -> None:
+    pause = REFRESH_S
+    while True:
+        await trio.sleep(pause)
+        try:
             await house.refresh_tokens()
+            await house.renew_supervisor()
+            pause = REFRESH_S
+        except PortError as error:
+            # A vault that was stopped is no reason to end: what it gives is asked for until it is back.
+            print(f"nothing was renewed: {error}", file=sys.stderr, flush=True)
+            pause = AGAIN_S
 
 
 async def _stop_at_signal(scope: trio.CancelScope) -> None:
@@ -76,19 +99,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="clients.demo.keeper")
     for name in ("dir", "project", "component", "repository"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--instance", action="append", required=True, metavar="NAME=STAGE,STAGE")
     options = parser.parse_args()
     os.umask(0o077)
-    instances = tuple((name, tuple(s for s in stages.split(",") if s)) for name, _, stages in (text.partition("=") for text in options.instance))
     given = json.loads(sys.stdin.readline())
     repository = Path(options.repository).resolve()
-    plan = Plan(Path(options.dir).resolve(), options.project, options.component, repository, instances, given["database_url"])
+    plan = Plan(Path(options.dir).resolve(), options.project, options.component, repository, INSTANCES, given["database_url"])
     ended = 0
     try:
         lock_directory(plan.directory)
         (plan.directory / "keeper.pid").write_text(f"{os.getpid()}\n")
         trio.run(keep, plan)
-    except* (DirectoryBusy, HouseFailed, VaultFailed, ServerFailed, GitFailed, BootstrapRefused, PortError) as group:
+    except* (DirectoryBusy, HouseFailed, NoPorts, NotReady, VaultFailed, ServerFailed, GitFailed, BootstrapRefused, PortError) as group:
         print(json.dumps({"failed": _sentence(group)}), flush=True)
         ended = 1  # `return` may not stand in an except* block
     return ended

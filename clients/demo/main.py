@@ -22,6 +22,7 @@ from builder.pipeline import FILE as DOCUMENT
 from builder.pipeline import parse_document
 from gatekeeper.shipped import example
 
+from .control import ControlRefused, Do, ask_keeper
 from .git import GitFailed, clone_as_bare, commit_all, git
 from .keeper import DirectoryBusy, lock_directory
 from .machine import MachineLacks, check_machine
@@ -32,7 +33,6 @@ from .telling import StepFailed, Telling
 from .world import World, read_world
 
 BUILD_S: Final = 120.0
-INSTANCES: Final = (("test", ()), ("production", ("commit", "acceptance")))
 
 _STEPS: Final = {
     "vault": "a real OpenBao server: raft, TLS, static seal, audit file",
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.stop:
         return _stop(options)
+    if options.stop_part or options.start_part:
+        return _control(options)
     telling = Telling(as_json=options.output == "json")
     signal.signal(signal.SIGTERM, _interrupted)
     try:
@@ -120,8 +122,6 @@ def _summary(telling: Telling, figures: dict[str, Any], seconds: float, options:
 def _house(directory: Path, project: str, component: str, repository: Path, telling: Telling, *, keep: bool) -> Iterator[World]:
     """The keeper in a process of its own; it ends with the block unless it is to be kept."""
     argv = module("clients.demo.keeper", "--dir", str(directory), "--project", project, "--component", component, "--repository", str(repository))
-    for name, stages in INSTANCES:
-        argv += ["--instance", f"{name}={','.join(stages)}"]
     guard = [] if keep else ["setpriv", "--pdeathsig", "TERM", "--"]
     with (directory / "keeper.log").open("ab") as log:
         keeper = subprocess.Popen(
@@ -285,6 +285,21 @@ def _stop(options: argparse.Namespace) -> int:
     return 0
 
 
+def _control(options: argparse.Namespace) -> int:
+    """Exit status: 0 done, 1 not done and said why."""
+    part, do = (options.stop_part, Do.STOP) if options.stop_part else (options.start_part, Do.START)
+    if options.dir is None:
+        print(f"pingee demo: --{do.value}-part needs --dir DIR", file=sys.stderr)
+        return 1
+    try:
+        ask_keeper(Path(options.dir).resolve(), part, do)
+    except ControlRefused as error:
+        print(f"pingee demo: {error}", file=sys.stderr)
+        return 1
+    print(f"{part} {'is stopped' if do is Do.STOP else 'is ready'}", file=sys.stderr)
+    return 0
+
+
 def _interrupted(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -300,5 +315,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dir", metavar="DIR", help="keep files here (default: a directory that is removed)")
     parser.add_argument("--keep", action="store_true", help="leave it running, with DIR/env.sh to try commands by hand")
     parser.add_argument("--stop", action="store_true", help="end a demo that was kept")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--stop-part", metavar="NAME", help="stop a part of a demo that was kept; it stays down: vault, database, "
+                      "gatekeeper-test, gatekeeper-production, target-test or target-production")  # fmt: skip
+    part.add_argument("--start-part", metavar="NAME", help="start it again; returns when it is ready")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     return parser

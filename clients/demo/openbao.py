@@ -11,9 +11,8 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from gatekeeper.adapters.vault import VaultAddress
 from gatekeeper.bootstrap import VaultState, vault_state
 
 from .certificate import make_certificate
+from .ports import held_ports
 
 START_S: Final = 30.0
 STOP_S: Final = 10.0
@@ -56,19 +56,26 @@ async def open_openbao(directory: Path) -> AsyncIterator[OpenBao]:
         await stop(bao)
 
 
-async def start(directory: Path, *, keep: bool = False) -> OpenBao:
-    """Start the server kept in `directory` (made if absent); returns when it answers, sealed or not.
+async def start(directory: Path, *, keep: bool = False, ports: Sequence[int] | None = None) -> OpenBao:
+    """Start the server kept in `directory`; returns when it answers, sealed or not.
 
-    It dies with this process unless `keep`. Raises `VaultFailed` if another server runs there, if it ends, or after `START_S`.
+    A new directory is laid out for `ports`: two of the caller's, for API and cluster, or two that are free now. The server dies with this process
+    unless `keep`. Raises `VaultFailed` if another server runs there, if it ends, or after `START_S`.
     """
-    process = _launch(directory, keep=keep)
-    bao = OpenBao(_address(directory), directory, directory / "audit.log", process)
-    try:
-        await wait_for_state(bao, VaultState.UNINITIALISED, VaultState.READY)
-    except BaseException:
-        await stop(bao)
-        raise
-    return bao
+    with held_ports(0 if ports else 2) as free:
+        bao = launch(directory, keep=keep, ports=ports or free)
+        try:
+            await wait_for_state(bao, VaultState.UNINITIALISED, VaultState.READY)
+        except BaseException:
+            await stop(bao)
+            raise
+        return bao
+
+
+def launch(directory: Path, *, keep: bool = False, ports: Sequence[int] = ()) -> OpenBao:
+    """As `start`, without waiting. Raises `VaultFailed` if another server runs there."""
+    process = _launch(directory, keep=keep, ports=ports)
+    return OpenBao(_address(directory), directory, directory / "audit.log", process)
 
 
 async def wait_for_state(bao: OpenBao, *wanted: VaultState) -> None:
@@ -94,14 +101,14 @@ async def stop(bao: OpenBao) -> None:
             await trio.to_thread.run_sync(bao.process.wait)
 
 
-def _launch(directory: Path, *, keep: bool) -> subprocess.Popen[bytes]:
+def _launch(directory: Path, *, keep: bool, ports: Sequence[int]) -> subprocess.Popen[bytes]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
     lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not (directory / "bao.hcl").exists():
-            _lay_out(directory)
+            _lay_out(directory, *ports)
         return _spawn(directory, lock, keep=keep)
     except BlockingIOError:
         raise VaultFailed(f"another vault runs in {directory}") from None
@@ -132,9 +139,8 @@ def _address(directory: Path) -> VaultAddress:
     return VaultAddress((directory / "address").read_text().strip(), directory / "ca.pem")
 
 
-def _lay_out(directory: Path) -> None:
+def _lay_out(directory: Path, api: int, cluster: int) -> None:
     """Everything before the configuration file, and that by rename: a directory with bao.hcl is whole."""
-    api, cluster = _free_ports()
     make_certificate(directory, "Pingee demo vault CA")
     _write(directory / "seal.key", secrets.token_bytes(32))
     _write(directory / "address", f"https://127.0.0.1:{api}\n".encode())
@@ -173,11 +179,6 @@ api_addr     = "https://127.0.0.1:{api}"
 cluster_addr = "https://127.0.0.1:{cluster}"
 ui           = false
 """
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        return first.getsockname()[1], second.getsockname()[1]
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -113,7 +113,7 @@ class EmbeddedPostgres:
         # A socket's path has at most 107 bytes, so it never lies below the data.
         self._socket = self._socket or Path(tempfile.mkdtemp(prefix="pingee-pg-"))
         for _ in range(STARTS):
-            self._launch(self._socket)
+            self.launch()
             if self._is_ready():
                 return self
             # After a kill -9, children of the old server may still hold its shared memory for a moment.
@@ -121,8 +121,31 @@ class EmbeddedPostgres:
         self.stop()
         raise ServerFailed(f"postgres did not start; see {self._directory / 'postgres.log'}")
 
-    def stop(self) -> None:
-        """Fast shutdown (open transactions are rolled back), then remove the socket directory. Idempotent."""
+    @property
+    def runs(self) -> bool:
+        """Whether the server's process lives."""
+        process = self._process
+        return process is not None and process.poll() is None
+
+    def answers(self) -> bool:
+        """Whether the server answers a query now."""
+        try:
+            self.sql("select 1")
+        except (ServerFailed, subprocess.TimeoutExpired):
+            return False
+        return True
+
+    def launch(self) -> None:
+        """Start the server over the data that `start` made, and do not wait: it may end at once where children of a killed one still live."""
+        flags = [part for setting in (*_TUNING, f"unix_socket_directories={self._socket}", *self._settings) for part in ("-c", setting)]
+        with (self._directory / "postgres.log").open("ab") as log, _prefix() as (prefix, fds):
+            self._process = subprocess.Popen(
+                [*prefix, str(self._binaries / "postgres"), "-D", str(self._directory / "data"), *flags],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=fds, env=_environment(),
+            )  # fmt: skip
+
+    def halt(self) -> None:
+        """Fast shutdown: open transactions are rolled back. The URLs stay the same for the next `launch`. Idempotent."""
         if self._process is not None:
             self._signal(signal.SIGINT)
             try:
@@ -130,6 +153,10 @@ class EmbeddedPostgres:
             except subprocess.TimeoutExpired:
                 self.kill()
             self._process = None
+
+    def stop(self) -> None:
+        """`halt`, then remove the socket directory. Idempotent."""
+        self.halt()
         if self._socket is not None:
             shutil.rmtree(self._socket, ignore_errors=True)
             self._socket = None
@@ -190,24 +217,13 @@ class EmbeddedPostgres:
             raise ServerFailed(f"initdb: {done.stderr.decode(errors='replace').strip()[:500]}")
         making.rename(self._directory / "data")
 
-    def _launch(self, socket: Path) -> None:
-        flags = [part for setting in (*_TUNING, f"unix_socket_directories={socket}", *self._settings) for part in ("-c", setting)]
-        with (self._directory / "postgres.log").open("ab") as log, _prefix() as (prefix, fds):
-            self._process = subprocess.Popen(
-                [*prefix, str(self._binaries / "postgres"), "-D", str(self._directory / "data"), *flags],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=fds, env=_environment(),
-            )  # fmt: skip
-
     def _is_ready(self) -> bool:
         deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
+        while time.monotonic() < deadline and self.runs:
             # postmaster.pid is stale after a crash, so the server itself is asked.
-            try:
-                self.sql("select 1")
-            except ServerFailed:
-                time.sleep(0.03)
-            else:
+            if self.answers():
                 return True
+            time.sleep(0.03)
         return False
 
     def _signal(self, number: signal.Signals) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .control import ControlRefused, Do, ask_keeper
 from .git import commit_all, git
 from .platform import Platform, Run
 from .processes import environment, module
@@ -162,6 +163,24 @@ class Stage:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(instance.workload_url + path, timeout=10) as answer:
             return str(answer.read(4096).decode("utf-8", "replace"))
+
+    def stop(self, part: str) -> None:
+        """End a part of the house; it stays down until `start`."""
+        self._control(part, Do.STOP)
+
+    def start(self, part: str) -> None:
+        """Start a part again; returns when it is ready."""
+        self._control(part, Do.START)
+
+    def kill(self, part: str) -> None:
+        """SIGKILL a part; returns when it is dead. It comes back by itself."""
+        self._control(part, Do.KILL)
+
+    def _control(self, part: str, do: Do) -> None:
+        try:
+            ask_keeper(Path(self.world.directory), part, do)
+        except ControlRefused as error:
+            raise StepFailed(str(error)) from error
 
     def wait_for(self, instance: InstanceWorld, ping: str, state: str, *, seconds: float = 60) -> Any:
         """The ping in this state; another end, or the deadline, fails the step."""

@@ -51,8 +51,6 @@ from .gather import gather, nothing_gathered
 from .parts import Parts
 from .people import pseudonym_of
 
-NOT_AFTER_S: Final = 600
-"""life of an Allow: no lease and no apply after it"""
 MAX_DRAFT: Final = 512 * 1024
 
 
@@ -104,7 +102,7 @@ async def draft_decision(parts: Parts, ping: Ping, judged: Judged, *, fence: int
     """
     decision, case = judged.decision, judged.case
     policy = case.policy
-    not_after = later(case.at, seconds=NOT_AFTER_S) if decision.verdict is Verdict.ALLOW else None
+    not_after = later(case.at, seconds=parts.allow_s) if decision.verdict is Verdict.ALLOW else None
     items = evidence_items(case.evidence)
     payload: bytes | None = None
     envelope: dict[str, Json] | None = None

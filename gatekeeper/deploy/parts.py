@@ -25,6 +25,8 @@ class Parts:
     origin: str
     """of the open log"""
     public_url: str
+    allow_s: int
+    """seconds that an Allow lives: no lease and no apply after it"""
     receipt_keys: tuple[bytes, ...]
     """SubjectPublicKeyInfo PEM of the receipt keys in force"""
     policy: PolicySource

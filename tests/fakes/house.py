@@ -315,6 +315,7 @@ class House:
             instance=INSTANCE,
             origin=frames.ORIGIN,
             public_url="https://pingee.demo",
+            allow_s=600,
             receipt_keys=(self._receipt_pem(),),
             policy=self.policy,
             pings=self.database.pings,
