@@ -9,8 +9,8 @@ The order, and what a crash at each point means:
 5. `healthy`, `rolled-back` or `failed` is stored: the outcome is known.
 
 Whoever opens the doorkeeper next and finds `in-progress` without the lock held knows that 2 to 5 was cut short. `recover` then does not go on
-with what it cannot finish (the frame is gone) but puts back the release last seen healthy, and says `rolled-back`, or `failed` where there is
-none. It is never told as healthy; the gatekeeper decides anew.
+with what it cannot finish (the frame is gone) but puts back the release last seen healthy, and says `interrupted`, or `failed` where that does
+not become healthy again. It is never told as healthy; the gatekeeper decides anew.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Doorkeeper:
             if component.outcome is not Outcome.IN_PROGRESS or slot is None:
                 continue
             problem = self._restore(slot, component.healthy)
-            outcome = Outcome.ROLLED_BACK if problem is None else Outcome.FAILED
+            outcome = Outcome.INTERRUPTED if problem is None or component.healthy is None else Outcome.FAILED
             detail = "interrupted; " + ("the previous release runs" if problem is None else problem)
             memory = self._settle(memory, name, replace(component, outcome=outcome, detail=detail[:MAX_DETAIL]))
         return memory

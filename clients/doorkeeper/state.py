@@ -29,6 +29,8 @@ class Outcome(StrEnum):
     ROLLED_BACK = "rolled-back"
     FAILED = "failed"
     IN_PROGRESS = "in-progress"
+    INTERRUPTED = "interrupted"
+    """cut short in mid-apply, and put right since: what was healthy before runs, or nothing where nothing did"""
 
 
 @dataclass(frozen=True)

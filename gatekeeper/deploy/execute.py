@@ -5,6 +5,7 @@ What a crash at each step means, and what the next replica does with the ping as
 * `allowed`: nothing was leased. A credential is taken now, if there is still time.
 * `leased`: a one-deploy token may exist; its accessor is stored. It is ended, a new one is taken. Nothing was sent.
 * `applying`: bytes may have been sent. The target is asked before anything else; it accepts each receipt once, so what it accepted is what happened.
+  A target that was itself cut short has put back what ran: the Allow closes with an outcome `interrupted` and the ping is decided anew.
 * a draft is there: the outcome is known and on its way into the log. It is appended again under the same `entry_id`.
 
 Past `not_after` nothing is leased or sent. An Allow that was never accepted closes with an outcome `allow-expired`; the ping is decided anew.
@@ -62,6 +63,8 @@ _log = logging.getLogger(__name__)
 RETRY_S: Final = 1.0
 MAX_RETRY_S: Final = 30.0
 PROGRESS_S: Final = 60.0
+MAX_ALLOWS: Final = 3
+"""how often a ping is allowed at most while its target is cut short in the middle each time"""
 MISSES: Final = 10
 """missed progress updates after which a target is unresponsive"""
 _RESENDS: Final = 5
@@ -253,10 +256,21 @@ class _Run:
             component = status.component(self._terms.component)
             if component is None or component.receipt != self._terms.receipt_id:
                 return None
+            if component.outcome is LastOutcome.INTERRUPTED:
+                return await self._interrupted(component)
             if component.outcome is not LastOutcome.IN_PROGRESS:
                 return self._told(component)
             await trio.sleep(RETRY_S)
         return _UNRESPONSIVE
+
+    async def _interrupted(self, component: ComponentStatus) -> Done:
+        # The receipt is spent and what ran before runs again, so the ping needs another Allow. One whose every apply ends like this gets no more.
+        mark = DoorkeeperMark(self._terms.target, component.size, component.cosignature)
+        running = () if component.running is None else (component.running,)
+        if await self._parts.deployments.allows(self._terms.ping_id) >= MAX_ALLOWS:
+            detail = f"the target was cut short in mid-apply, as before; allowed {MAX_ALLOWS} times: {component.detail}"
+            return Done(State.FAILED, "failed", "apply-interrupted", detail, running, mark)
+        return Done(State.PENDING, "interrupted", "apply-interrupted", f"the target was {component.detail}; decided anew", running, mark)
 
     def _told(self, component: ComponentStatus) -> Done:
         mark = DoorkeeperMark(self._terms.target, component.size, component.cosignature)

@@ -155,6 +155,10 @@ class DeploymentStore(Protocol):
         """One receipt that the Viewer may read."""
         ...
 
+    async def allows(self, ping_id: str) -> int:
+        """How many receipts the ping has had: one for each time it was allowed."""
+        ...
+
     async def add_deployment(self, record: DeploymentRecord) -> None:
         """Store what a ping did; once per ping."""
         ...

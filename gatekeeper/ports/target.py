@@ -148,6 +148,8 @@ class LastOutcome(StrEnum):
     ROLLED_BACK = "rolled-back"
     FAILED = "failed"
     IN_PROGRESS = "in-progress"
+    INTERRUPTED = "interrupted"
+    """the target was cut short in mid-apply and has put back what ran before; this receipt is spent"""
 
 
 @dataclass(frozen=True)

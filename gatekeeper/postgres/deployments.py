@@ -40,6 +40,11 @@ class PostgresDeployments:
         values["index"] = values.pop("log_index")
         return ReceiptRecord(**values)
 
+    async def allows(self, ping_id: str) -> int:
+        """See `DeploymentStore.allows`."""
+        row = await self._bridge.read(lambda unit: unit.row(_Q["allows"], ping_id=ping_id))
+        return 0 if row is None else int(row["allows"])
+
     async def add_deployment(self, record: DeploymentRecord) -> None:
         """See `DeploymentStore.add_deployment`; pings that wait for the same place are due."""
         values = asdict(record) | {"label": stored_label(record.label)}

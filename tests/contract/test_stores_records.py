@@ -77,6 +77,13 @@ async def test_a_hidden_newer_deployment_does_not_hide_the_older_one(database):
     assert [record.ping_id for record in await database.deployments.running(CLEARED)] == ["2" * 32]
 
 
+async def test_the_allows_of_a_ping_are_counted(database):
+    await database.deployments.add_receipt(receipt())
+    await database.deployments.add_receipt(receipt(b"{2}"))
+    await database.deployments.add_receipt(receipt(b"{3}", ping_id="f" * 32))
+    assert [await database.deployments.allows(ping) for ping in ("1" * 32, "f" * 32, "e" * 32)] == [2, 1, 0]
+
+
 async def test_a_receipt_is_stored_once(database):
     await database.deployments.add_receipt(receipt())
     await database.deployments.add_receipt(replace(receipt(), ping_id="f" * 32))

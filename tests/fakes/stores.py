@@ -298,6 +298,10 @@ class FakeDeployments(_Store):
             record = self._state.receipts.get(digest)
             return record if record and viewer.may_read(record.label) else None
 
+    async def allows(self, ping_id):
+        async with self._faults.around("allows"):
+            return sum(record.ping_id == ping_id for record in self._state.receipts.values())
+
     async def add_deployment(self, record):
         async with self._faults.around("add_deployment"):
             if self._state.deployments.setdefault(record.ping_id, record) is record:

@@ -172,7 +172,7 @@ def test_killed_in_the_middle_is_put_back_and_never_told_as_healthy(door):
         assert door.component()["outcome"] == "in-progress"
         os.kill(child.pid, signal.SIGKILL)
     component = door.component()
-    assert (component["outcome"], component["receipt"]) == ("rolled-back", receipt)
+    assert (component["outcome"], component["receipt"]) == ("interrupted", receipt)
     assert component["running"] == good.digest
     assert door.page() == "none 1"
     again = {**items, PartName.CONSISTENCY: door.gatekeeper.log.growth(2)}

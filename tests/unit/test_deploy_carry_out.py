@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from gatekeeper.deploy import execute
-from gatekeeper.deploy.execute import MISSES, PROGRESS_S
+from gatekeeper.deploy.execute import MAX_ALLOWS, MISSES, PROGRESS_S
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.ping import State
 from gatekeeper.ports.errors import Denied, PortError, Rejected, Unavailable, Untrustworthy
@@ -213,6 +213,33 @@ async def test_what_the_target_tells_afterwards_is_the_outcome(house, told, stat
     house.target.statuses = [{"outcome": LastOutcome.IN_PROGRESS}] * 3 + [{"outcome": LastOutcome(told)}]
     ended = await house.step(await house.ping(await house.bring()))
     assert (ended.state, ended.reasons, house.target.asked) == (state, (reason,), 4)
+    clean(house)
+
+
+CUT_SHORT = {"outcome": LastOutcome.INTERRUPTED, "detail": "interrupted; the previous release runs"}
+
+
+async def test_a_target_that_was_cut_short_is_decided_anew_and_applied_once_more(house):
+    """Row 123."""
+    house.target.faults = [TargetUnknown("cut")]
+    house.target.statuses = [CUT_SHORT]
+    found = await house.step(await house.ping(await house.bring()))
+    assert (found.state, found.reasons, found.fence) == (State.PENDING, ("apply-interrupted",), None)
+    assert found.detail == "the target was interrupted; the previous release runs; decided anew"
+    ended = await house.step(found)
+    assert (ended.state, house.outcomes()) == (State.DEPLOYED, ["interrupted", "deployed"])
+    assert ended.receipt != found.receipt, "the first receipt is spent"
+    clean(house)
+
+
+async def test_a_target_that_is_cut_short_every_time_ends_the_ping(house):
+    ended = await house.ping(await house.bring())
+    for number in range(MAX_ALLOWS):
+        assert number == 0 or ended.state is State.PENDING
+        house.target.faults, house.target.statuses = [TargetUnknown("cut")], [CUT_SHORT]
+        ended = await house.step(ended)
+    assert (ended.state, ended.reasons) == (State.FAILED, ("apply-interrupted",))
+    assert house.outcomes() == ["interrupted"] * (MAX_ALLOWS - 1) + ["failed"]
     clean(house)
 
 

@@ -36,6 +36,10 @@ insert into receipt (id, label, ping_id, environment, component, receipt, log_in
 values ($id, $label, $ping_id, $environment, $component, $receipt, $log_index, $statement, $created_at)
 on conflict do nothing;
 
+-- name: allows
+-- no-viewer: a number that the gatekeeper reads for itself while it carries out the ping
+select count(*) as allows from receipt where ping_id = $ping_id;
+
 -- name: receipt
 select * from receipt where id = $id and label <@ $viewer_clearances;
 
