@@ -253,6 +253,7 @@ class House:
             platform=str(self._dir / "platform"),
             policy=str(self._policy.work),
             instances=tuple(instance.world() for instance in self._instances),
+            parts=tuple(self._parts),
             steps=tuple(self.steps),
         )
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from . import refusals
 from .git import git
+from .health import health_rollback
+from .restart import restart_mid_deploy
 from .steps import Built, Stage
 from .telling import StepFailed, Telling
 from .world import InstanceWorld, World
@@ -40,6 +42,8 @@ def show(world: World, telling: Telling) -> dict[str, Any]:
     stale = refusals.deny_stale_vote(stage, telling, production, second, second_ping)
     leases += [own, stale, refusals.deny_wrong_bytes(stage, telling, production)]
     _rollback(stage, telling, test, production, second, second_ping, first)
+    health_rollback(stage, telling, test, production)
+    restart_mid_deploy(stage, telling, test, production)
     yours = telling.seconds_of("build", "acceptance", "vote")
     return {
         "push_to_running_s": round(running, 2),

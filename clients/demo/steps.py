@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -80,6 +81,11 @@ class Stage:
         """The command with a run's token."""
         return self.pingee(instance, *arguments, token_file=self.token(run, f"pingee:{instance.name}"), code=code)
 
+    def doorkeeper(self, instance: InstanceWorld, *arguments: str, code: int | None = 0) -> Done:
+        """`pingee-doorkeeper` at an instance's target, as whoever owns that machine runs it."""
+        home = Path(self.world.directory) / "targets" / instance.name
+        return self._run(module("clients.doorkeeper.cli", "--dir", str(home), *arguments), {}, code)
+
     def token(self, run: Run, audience: str, *, life_s: int = 600) -> Path:
         """A fresh token of a run in a file of mode 0600, as a CI platform hands it to a job."""
         path = self.work / f"{run.id}-{audience.replace(':', '-')}.token"
@@ -146,14 +152,21 @@ class Stage:
         trailer = git("log", "-1", "--format=%(trailers:key=Change-Id,valueonly)", revision, cwd=Path(self.world.repository_path)).strip()
         return trailer.splitlines()[-1] if trailer else revision
 
-    def new_version(self, message: str, *, who: str = "alice", change: str = "I" + "2" * 40) -> str:
-        """Another revision on main: the example's version goes up; of a stranger's repository, an empty commit."""
-        tree = self.work / "clone"
+    @property
+    def clone(self) -> Path:
+        """Alice's work tree."""
+        return self.work / "clone"
+
+    def new_version(self, message: str, *, who: str = "alice", change: str = "I" + "2" * 40, edit: Callable[[Path], None] | None = None) -> str:
+        """Another revision on main: the example's version goes up; of a stranger's repository, an empty commit. `edit` changes more of the tree."""
+        tree = self.clone
         if not tree.exists():
             git("clone", "-q", self.world.repository_path, str(tree), cwd=self.work)
         version = tree / "version.txt"
         if version.exists():
             version.write_text(f"{int(version.read_text()) + 1}\n")
+        if edit is not None:
+            edit(tree)
         commit = commit_all(tree, f"{message}\n\nChange-Id: {change}", who=who)
         git("push", "-q", "origin", "HEAD:refs/heads/main", cwd=tree)
         return commit

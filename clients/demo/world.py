@@ -41,6 +41,8 @@ class World:
     platform: str
     policy: str
     instances: tuple[InstanceWorld, ...]
+    parts: tuple[str, ...]
+    """what can be stopped, started and killed; a database server that was given is none of it"""
     steps: tuple[dict[str, Any], ...]
     """what the keeper did: name, seconds, detail"""
 
@@ -64,5 +66,6 @@ def read_world(file: Path) -> World:
     """What `write_world` wrote."""
     found = json.loads(file.read_text())
     found["instances"] = tuple(InstanceWorld(**instance) for instance in found["instances"])
+    found["parts"] = tuple(found["parts"])
     found["steps"] = tuple(found["steps"])
     return World(**found)

@@ -231,7 +231,7 @@ class _Run:
                 return Done(State.DEPLOYED, "deployed", None, "healthy", (answer.artifact,), mark)
             case RolledBack():
                 mark = DoorkeeperMark(self._terms.target, answer.size, answer.cosignature)
-                return Done(State.ROLLED_BACK, "rolled-back", "health-failed", answer.detail, (answer.restored,), mark)
+                return _rolled_back(answer.detail, (answer.restored,), mark)
             case Refused(code="receipt-replayed"):
                 # Our own earlier frame may have been accepted; only the target can say what became of it.
                 self._maybe_sent = True
@@ -279,7 +279,7 @@ class _Run:
             case LastOutcome.HEALTHY:
                 return Done(State.DEPLOYED, "deployed", None, "healthy (told by the target after an interruption)", running, mark)
             case LastOutcome.ROLLED_BACK:
-                return Done(State.ROLLED_BACK, "rolled-back", "health-failed", component.detail, running, mark)
+                return _rolled_back(component.detail, running, mark)
             case _:
                 return Done(State.FAILED, "failed", "apply-failed", component.detail, (), mark)
 
@@ -298,6 +298,11 @@ def _refused(error: PortError) -> Done:
     if not isinstance(error, Rejected):
         return Done(State.FAILED, "lease-refused", "lease-refused", error.detail)
     return Done(State.FAILED, "failed", error.cause_code if error.cause_code in REASONS else "apply-failed", error.detail)
+
+
+def _rolled_back(detail: str, running: tuple[Digest, ...], mark: DoorkeeperMark) -> Done:
+    restored = "".join(f"; {artifact} runs again" for artifact in running)
+    return Done(State.ROLLED_BACK, "rolled-back", "health-failed", detail + restored, running, mark)
 
 
 def _plain(text: str) -> str:

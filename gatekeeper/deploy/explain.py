@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from gatekeeper.model.decision import RuleResult
 from gatekeeper.model.moment import moment, render_moment
 from gatekeeper.model.ping import STEP_CODES, State
+from gatekeeper.model.reason import REASONS
 from gatekeeper.model.strictjson import JsonValue
 from gatekeeper.ports.pings import Ping
 
@@ -20,6 +21,15 @@ _HEADLINES = {
     State.CANCELLED: "CANCELLED",
     State.INDETERMINATE: "CANNOT TELL YET (retrying)",
 }
+
+_AFTER = {
+    "health-failed": "what ran before serves again: read what the workload printed at its target, mend it, ping the new build",
+    "apply-failed": "read the detail: mend what the target could not do, then ping again",
+    "apply-interrupted": "find out why the target goes down in the middle of this deploy, then ping again",
+    "lease-refused": "ask the vault's operator why the credential was refused, then ping again",
+    "target-unresponsive": "look at the target: it never said its last word; once it answers, ping again",
+}
+"""the next step of a ping that ended after it was allowed"""
 
 
 def row_json(row: RuleResult) -> Mapping[str, JsonValue]:
@@ -70,6 +80,9 @@ def explain(ping: Ping, *, public_url: str) -> dict[str, JsonValue]:
 
 
 def _next_step(ping: Ping, blocking: Mapping[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+    after = next((code for code in ping.reasons if code in _AFTER), None)
+    if ping.state.ended and after is not None:
+        return {"text": _AFTER[after], "who": REASONS[after].who, "command": ["pingee", "running"]}
     if ping.state.ended or blocking is None:
         return None
     return {"text": blocking["need"], "who": blocking["who"], "command": ["pingee", "watch", ping.id]}
