@@ -106,11 +106,20 @@ def test_a_missing_key_is_refused_by_name(house, line):
         ("max_blob = 536870912", "max_blob = 0", "/artifacts/max_blob"),
         ('instance = "production"', 'instance = "Production"', "/instance"),
         ('["ssh-ed25519 AAAA"]', "[]", "/targets/web-1/host_keys"),
+        ('state = "state"', 'state = "state"\nallow_s = 9', "/allow_s: must lie between 10 and 3600"),
+        ('state = "state"', 'state = "state"\nallow_s = 0', "/allow_s"),
+        ('state = "state"', 'state = "state"\nallow_s = 3601', "/allow_s"),
+        ('state = "state"', 'state = "state"\nallow_s = "600"', "/allow_s"),
     ],
 )
 def test_values_out_of_bounds_are_refused_by_key(house, old, new, key):
     with pytest.raises(BadSettings, match=key):
         read(house, GOOD.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(("line", "seconds"), [("", 600), ("allow_s = 10", 10), ("allow_s = 3600", 3600)])
+def test_how_long_an_allow_lives_is_ten_minutes_unless_it_is_said(house, line, seconds):
+    assert read(house, GOOD.replace('state = "state"', f'state = "state"\n{line}')).allow_s == seconds
 
 
 def test_a_key_twice_does_not_parse(house):
