@@ -10,7 +10,7 @@ from .steps import Stage
 from .telling import StepFailed, Telling
 from .world import InstanceWorld
 
-GRACE_S: Final = 2
+GRACE_S: Final = 3
 CHANGE: Final = "I" + "5" * 40
 UNHEALTHY: Final = 6
 """exit code of `pingee ping --wait`"""

@@ -44,9 +44,18 @@ def outcomes_of(log: Log, ping: str) -> list[str]:
 
 def record_of(stage: Stage, instance: InstanceWorld, receipts: Sequence[str]) -> list[str]:
     """What the target's hash-chained record says about these receipts: accepted, healthy, rolled-back, interrupted, refused."""
+    return [line["what"] for line in _record(stage, instance) if line.get("receipt") in receipts]
+
+
+def accepted_by(stage: Stage, instance: InstanceWorld) -> Sequence[str]:
+    """Every receipt that the target has accepted, in order."""
+    return [line["receipt"] for line in _record(stage, instance) if line["what"] == "accepted"]
+
+
+def _record(stage: Stage, instance: InstanceWorld) -> Sequence[Any]:
     file = next((Path(stage.world.directory) / "targets" / instance.name).rglob("record.jsonl"))
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return [line["what"] for line in lines if any(receipt.removeprefix("sha256:") in json.dumps(line) for receipt in receipts)]
+    # A line that is being written has no end yet.
+    return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def record_state(stage: Stage, instance: InstanceWorld) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .held import HeldVersion, bring_to_test, make_held_version
-from .history import Log, allows_of, outcomes_of, published, record_of, record_state
+from .history import Log, accepted_by, allows_of, outcomes_of, published, record_of, record_state
 from .steps import Stage
 from .telling import StepFailed, Telling
 from .world import InstanceWorld
@@ -27,7 +27,8 @@ GRACE_S: Final = 60
 """how long the version may be held, far longer than it is"""
 MIDDLE_S: Final = 30.0
 END_S: Final = 60.0
-_POLL_S: Final = 0.05
+_POLL_S: Final = 0.02
+_ASK_AGAIN_S: Final = 0.3
 _OVER: Final = ("denied", "failed", "rolled-back", "unresponsive", "cancelled")
 
 
@@ -63,8 +64,9 @@ def restart_mid_deploy(stage: Stage, telling: Telling, test: InstanceWorld, prod
 
 def _kill_in_the_middle(stage: Stage, production: InstanceWorld, version: HeldVersion, part: str) -> _Killed:
     with version.held():
+        before = len(accepted_by(stage, production))
         ping = stage.ping(production, version.built)
-        receipt = _wait_for_the_middle(stage, production, ping)
+        receipt = _wait_for_the_middle(stage, production, ping, before)
         stage.kill(part)
         after = record_of(stage, production, [receipt])
         if after != ["accepted"]:
@@ -72,16 +74,14 @@ def _kill_in_the_middle(stage: Stage, production: InstanceWorld, version: HeldVe
     return _Killed(part, ping, receipt, _wait_for_the_end(stage, production, ping))
 
 
-def _wait_for_the_middle(stage: Stage, production: InstanceWorld, ping: str) -> str:
+def _wait_for_the_middle(stage: Stage, production: InstanceWorld, ping: str, before: int) -> str:
     deadline = time.monotonic() + MIDDLE_S
-    while time.monotonic() < deadline:
-        found = stage.pingee(production, "status", ping, "-o", "json").document()
-        if found["state"] == "applying" and record_of(stage, production, [found["receipt_id"]]) == ["accepted"]:
-            return str(found["receipt_id"])
-        if found["state"] in (*_OVER, "deployed"):
-            raise StepFailed(f"ping {ping} is {found['state']} before anything was killed: {found['detail']}")
+    while len(accepted := accepted_by(stage, production)) == before and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-    raise StepFailed(f"ping {ping} was not in the middle of its deploy within {MIDDLE_S:.0f} s: {found['state']} {found['detail']}")
+    found = stage.pingee(production, "status", ping, "-o", "json").document()
+    if found["state"] != "applying" or accepted[before:] != [found["receipt_id"]]:
+        raise StepFailed(f"ping {ping} is not in the middle of its deploy: {found['state']} {found['detail']}, accepted {accepted[before:]}")
+    return str(found["receipt_id"])
 
 
 def _wait_for_the_end(stage: Stage, production: InstanceWorld, ping: str) -> Any:
@@ -97,7 +97,7 @@ def _wait_for_the_end(stage: Stage, production: InstanceWorld, ping: str) -> Any
             last = f"{found['state']} ({', '.join(found['reasons'])}: {found['detail']})"
             if found["state"] in _OVER:
                 break
-        time.sleep(_POLL_S)
+        time.sleep(_ASK_AGAIN_S)
     raise StepFailed(f"ping {ping} did not end deployed: {last}")
 
 

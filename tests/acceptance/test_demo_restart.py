@@ -107,7 +107,7 @@ def test_the_ping_says_what_happened_what_runs_and_what_to_do(demo):
     detail = demo.step("health-rollback")
     explained = ask(demo, "explain", detail["ping"])
     assert explained["headline"] == "ROLLED BACK"
-    assert explained["detail"] == f"not healthy within 2 s: last answer none; {detail['restored']} runs again"
+    assert explained["detail"] == f"not healthy within 3 s: last answer none; {detail['restored']} runs again"
     assert explained["next_step"]["who"] == "developer"
     shown = page(demo, f"/pings/{detail['ping']}")
     assert all(text in shown for text in ("ROLLED BACK", f"{detail['restored']} runs again", "health-failed", "mend it, ping the new build"))
