@@ -186,7 +186,7 @@ _TABLE: Final = (
     _reason("lease-refused", "vault denied the lease after Allow", (Effect.AFTER,), "operator"),
     _reason("fence-lost", "a newer fencing token holds the lock; nothing applied by us", (Effect.AFTER,), "none needed"),
     _reason("apply-failed", "target refused the change", (Effect.AFTER,), "developer, operator"),
-    _reason("apply-interrupted", "target was cut short in mid-apply and put back what ran; decided anew", (Effect.AFTER,), "none needed"),
+    _reason("apply-interrupted", "target was cut short in mid-apply and put back what ran; decided anew", (Effect.AFTER,), "operator"),
     _reason("health-failed", "never healthy; rolled back", (Effect.AFTER,), "developer"),
     _reason("target-unresponsive", "ten progress updates missed", (Effect.AFTER,), "operator"),
     _reason("superseded", "a newer ping replaced this one", (Effect.AFTER,), "none needed"),

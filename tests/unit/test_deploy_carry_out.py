@@ -7,8 +7,10 @@ import trio
 
 from gatekeeper.deploy import execute
 from gatekeeper.deploy.execute import MAX_ALLOWS, MISSES, PROGRESS_S
+from gatekeeper.deploy.explain import explain
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.ping import State
+from gatekeeper.model.reason import REASONS
 from gatekeeper.ports.errors import Denied, PortError, Rejected, Unavailable, Untrustworthy
 from gatekeeper.ports.target import ApplyFailed, LastOutcome, Refused, RolledBack, Stale, TargetUnavailable, TargetUnknown
 from gatekeeper.tlog.entry import OutcomeEntry
@@ -17,6 +19,7 @@ from tests.fakes.target import COSIGNATURE
 
 pytestmark = pytest.mark.anyio
 
+RAN = digest_of(b"before")
 DOORS = ("bad-signature", "digest-mismatch", "receipt-missing", "receipt-other-target", "log-fork", "sealed-not-allowed")
 
 
@@ -134,6 +137,7 @@ async def test_what_never_becomes_healthy_is_rolled_back(house):
     assert house.outcomes() == ["deployed", "rolled-back"]
     (running,) = await house.parts.deployments.running(gatekeeper_viewer())
     assert running.artifact != artifact
+    assert ended.detail == f"not healthy; {running.artifact} runs again"
     clean(house)
 
 
@@ -214,6 +218,23 @@ async def test_what_the_target_tells_afterwards_is_the_outcome(house, told, stat
     ended = await house.step(await house.ping(await house.bring()))
     assert (ended.state, ended.reasons, house.target.asked) == (state, (reason,), 4)
     clean(house)
+
+
+@pytest.mark.parametrize(
+    ("told", "detail", "step"),
+    [
+        ({"outcome": LastOutcome.ROLLED_BACK, "detail": "never answered", "running": RAN}, f"never answered; {RAN} runs again", "what ran before serves"),
+        ({"outcome": LastOutcome.ROLLED_BACK, "detail": "never answered", "running": None}, "never answered", "what ran before serves"),
+        ({"outcome": LastOutcome.FAILED, "detail": "no space"}, "no space", "mend what the target could not do"),
+    ],
+)
+async def test_a_ping_that_ended_badly_says_what_runs_and_what_to_do_next(house, told, detail, step):
+    house.target.faults, house.target.statuses = [TargetUnknown("cut")], [told]
+    ended = await house.step(await house.ping(await house.bring()))
+    explained = explain(ended, public_url="")
+    assert (ended.detail, explained["detail"]) == (detail, detail)
+    assert step in explained["next_step"]["text"]
+    assert explained["next_step"]["who"] == REASONS[ended.reasons[0]].who
 
 
 CUT_SHORT = {"outcome": LastOutcome.INTERRUPTED, "detail": "interrupted; the previous release runs"}
