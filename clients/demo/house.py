@@ -81,6 +81,8 @@ class House:
         self._passwords = {name: secrets.token_urlsafe(18) for name in PEOPLE}
         self._parts: dict[str, Supervised] = {}
         self._fixed: dict[str, str] = {}
+        self._leaves: list[Supervised] = []
+        """targets and gatekeepers: nothing else depends on them"""
         ports = stack.enter_context(held_ports(4 * len(plan.instances) + 2))
         self._vault_ports, rest = ports[:2], ports[2:]
         self._instances = tuple(
@@ -130,10 +132,13 @@ class House:
         token = (self._dir / "operator" / "supervisor.token").read_text().strip()
         await trio.to_thread.run_sync(bootstrap.renew_supervisor, self._bao.address, token)
 
-    def _supervise(self, part: Supervised) -> Supervised:
-        """From now on it comes back when it is killed, can be stopped by name, and ends with the house."""
+    def _supervise(self, part: Supervised, ends_with: list[Supervised] | None = None) -> Supervised:
+        """From now on it comes back when it is killed, can be stopped by name, and ends with the house: by itself, or together with others."""
         self._parts[part.name] = part
-        self._stack.push_async_callback(_stop_shielded, part)
+        if ends_with is None:
+            self._stack.push_async_callback(_stop_together, [part])
+        else:
+            ends_with.append(part)
         self._nursery.start_soon(part.run)
         return part
 
@@ -205,6 +210,7 @@ class House:
         return await trio.to_thread.run_sync(make_policy_repository, self._dir / "policy", example("policy"), facts, instances)
 
     async def _targets(self) -> Mapping[str, str]:
+        self._stack.push_async_callback(_stop_together, self._leaves)
         keys = {}
         for instance in self._instances:
             instance.folder.mkdir(mode=0o700, parents=True)
@@ -227,7 +233,7 @@ class House:
             ]
         )
         program = TargetProgram(instance)
-        await self._supervise(Supervised(program)).start()
+        await self._supervise(Supervised(program), self._leaves).start()
         return await program.host_key()
 
     async def _gatekeepers(self, host_keys: Mapping[str, str]) -> None:
@@ -237,7 +243,7 @@ class House:
             make_certificate(instance.folder / "tls", "Pingee demo CA")
             text = instance.configuration(self._bao.address, self._policy, host_key=host_keys[instance.name])
             instance.configuration_file.write_text(text)
-            started.append(self._supervise(Supervised(GatekeeperProgram(instance, self._bao.address, needs))))
+            started.append(self._supervise(Supervised(GatekeeperProgram(instance, self._bao.address, needs)), self._leaves))
         async with trio.open_nursery() as nursery:
             for gatekeeper in started:
                 nursery.start_soon(gatekeeper.start)
@@ -272,9 +278,11 @@ async def _run(argv: list[str]) -> bytes:
     return done.stdout
 
 
-async def _stop_shielded(part: Supervised) -> None:
+async def _stop_together(parts: list[Supervised]) -> None:
     with trio.CancelScope(shield=True):
-        await part.stop()
+        async with trio.open_nursery() as nursery:
+            for part in parts:
+                nursery.start_soon(part.stop)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -70,6 +70,7 @@ def test_killed_in_the_middle_of_a_deploy_it_ends_deployed_exactly_once(demo, st
     else:
         pytest.fail(f"the ping was never caught in state {state}")
     wait_for_another(production, killed)
+    demo.stage.start("gatekeeper-production")  # returns when it is ready
     found = demo.stage.wait_for(production, ping, "deployed", seconds=90)
     log = published(demo, production, found["outcome_index"])
     allows = [i for i, e in enumerate(log) if e["kind"] == "decision" and e["ping_id"] == ping and e["verdict"] == "Allow"]
