@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from gatekeeper.adapters.vault_act import DeployTarget, VaultAct
 from gatekeeper.adapters.vault_decide import VaultDecide
 from gatekeeper.adapters.vault_log import VaultLog
 from gatekeeper.adapters.vault_relay import VaultRelay
+from gatekeeper.api.admission import MOST, Bounds
 from gatekeeper.api.app import build_app
 from gatekeeper.api.listen import Listener, open_listener, serve_app
 from gatekeeper.api.operator import Probe, build_operator_app
@@ -112,7 +114,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             )
             operator = build_operator_app(_probes(database, sequencer, vault_log, vault_decide), _metrics(parts, sequencer))
             await nursery.start(serve_app, operator, [listeners[1]], stop)
-            await nursery.start(serve_app, app, [listeners[0]], stop)
+            await nursery.start(partial(serve_app, app, [listeners[0]], stop, bounds=_bounds(settings)))
             _log.info("instance %s serves %s", settings.instance, settings.public_url)
             lost = await until_told(sessions)
             if lost is not None:
@@ -152,6 +154,11 @@ def _open_listeners(settings: Settings) -> tuple[Listener, Listener]:
 
 def _listener(listen: Listen) -> Listener:
     return open_listener(listen.host, listen.port, certificate=listen.certificate, key=listen.key)
+
+
+def _bounds(settings: Settings) -> Bounds:
+    each = settings.public.connections_per_address
+    return Bounds() if each is None else Bounds(max(MOST, each), each)
 
 
 def _address(settings: Settings) -> VaultAddress:

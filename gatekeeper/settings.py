@@ -11,6 +11,7 @@
     port = 8443
     certificate = "tls.pem"
     key = "tls.key"
+    connections_per_address = 256          # may be left out; behind a reverse proxy: as many as the proxy opens
 
     [operator]                             # livez, readyz, metrics: never reachable from outside
     host = "127.0.0.1"
@@ -80,6 +81,8 @@ class Listen:
     port: int
     certificate: Path | None = None
     key: Path | None = None
+    connections_per_address: int | None = None
+    """None: as many as `api.admission` lets one address have"""
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ class _Reading:
             port=fields.integer("port", minimum=0, maximum=65535),
             certificate=self._path(fields, "certificate") if tls else None,
             key=self._path(fields, "key") if tls else None,
+            connections_per_address=fields.optional("connections_per_address", lambda key: fields.integer(key, minimum=1, maximum=100_000)),
         )
         fields.done()
         return listen

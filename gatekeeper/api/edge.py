@@ -1,8 +1,8 @@
 """The outermost ASGI layer: what is ambiguous, oversized or of another protocol is refused here, before any framework reads it.
 
-h11 has already refused two lengths, unknown transfer codings, bad chunks, NUL and a missing or second Host of HTTP/1.1 (`listen` renders
-those refusals). Two things it normalises cannot be seen from here: a bare LF at a line's end, and folded header lines (obs-fold, RFC 9112
-5.2). A refusal is a problem document and ends the connection: what follows on it may have been meant as the same request's body.
+h11 has already refused two lengths, unknown transfer codings, bad chunks, NUL and a missing or second Host of HTTP/1.1, and `framing` what h11
+would mend and nobody could see from here: a bare LF, folded lines, control characters, trailers (`listen` renders those refusals). A refusal is
+a problem document and ends the connection: what follows on it may have been meant as the same request's body.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import h11
 import trio
@@ -27,7 +27,9 @@ from hypercorn.trio import serve
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import Framework
 
+from .admission import Admission, Bounds, within_descriptors
 from .edge import MAX_HEADER_BYTES, AsgiApp
+from .framing import StrictConnection
 from .problem import ApiError, code_of_status, encode_problem, problem_headers
 
 READ_TIMEOUT_S: Final = 60
@@ -89,16 +91,19 @@ async def serve_app(
     stop: trio.Event,
     *,
     grace_s: float = GRACE_S,
+    bounds: Bounds | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application until `stop` is set, then finish what is under way within `grace_s` seconds. Closes the listeners.
 
-    Started when the application's lifespan has started and connections are taken. Listeners with TLS must share one context.
+    `bounds` is how many connections it holds at once, lowered where the process may not open so many files. Started when the application's
+    lifespan has started and connections are taken. Listeners with TLS must share one context.
     """
     contexts = {id(listener.tls): listener.tls for listener in listeners if listener.tls is not None}
     if len(contexts) > 1:
         raise ValueError("listeners of one application must share a TLS context")
-    config = _ExplicitConfig(listeners, next(iter(contexts.values()), None), grace_s)
+    admission = Admission(within_descriptors(bounds or Bounds()))
+    config = _ExplicitConfig(listeners, next(iter(contexts.values()), None), grace_s, admission)
     framework: Framework = app  # type: ignore[assignment]  # the same protocol, spelled with TypedDicts there
     async with trio.open_nursery() as nursery:
         await nursery.start(_served, framework, config, stop)
@@ -112,7 +117,8 @@ async def _served(app: Framework, config: Config, stop: trio.Event, *, task_stat
 class _ExplicitConfig(Config):
     """hypercorn's settings, every one that bounds something; sockets and TLS are ours."""
 
-    def __init__(self, listeners: Sequence[Listener], tls: ssl.SSLContext | None, grace_s: float) -> None:
+    def __init__(self, listeners: Sequence[Listener], tls: ssl.SSLContext | None, grace_s: float, admission: Admission) -> None:
+        self.admission = admission
         self._listeners = tuple(listeners)
         self._tls = tls
         self.accesslog = None
@@ -141,6 +147,9 @@ class _ExplicitConfig(Config):
 
 class _PlainHttp11(H11Protocol):
     """HTTP/1.1 and nothing else, whatever the first bytes ask for."""
+
+    async def initiate(self) -> None:
+        self.connection = StrictConnection(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
 
     async def _check_protocol(self, _event: h11.Request) -> None:
         return None
@@ -180,14 +189,38 @@ class _PlainHttp11(H11Protocol):
 
 
 _serve_connection = TCPServer.run
+_read_connection = TCPServer._read_data  # noqa: SLF001 -- the one place after the last byte and before the wait for the idle timeout
 
 
 async def _serve_contained(self: TCPServer) -> None:
+    config = cast("_ExplicitConfig", self.config)
+    with config.admission.place(_peer_of(self.stream), trio.current_time()) as admitted:
+        if admitted:
+            await _serve_one(self)
+        else:
+            await trio.aclose_forcefully(self.stream)
+
+
+async def _serve_one(self: TCPServer) -> None:
     # A peer that breaks off at the right moment makes hypercorn send on a socket that is sending; left alone, the error would end the server.
     try:
         await _serve_connection(self)
     except* Exception as group:  # noqa: BLE001 -- whatever it was, it was one connection
         _logger.warning("a connection ended with %s", ", ".join(sorted(_kinds(group))))
+
+
+async def _read_to_the_end(self: TCPServer) -> None:
+    # Nothing more can come, so nothing is waited for: hypercorn would keep socket and task until the timeout of an idle connection.
+    await _read_connection(self)
+    await self.idle_task.stop()
+
+
+def _peer_of(stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream) -> str:
+    socket = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+    try:
+        return str(socket.getpeername()[0])
+    except OSError:
+        return ""  # gone already
 
 
 def _kinds(error: BaseException) -> set[str]:
@@ -197,13 +230,14 @@ def _kinds(error: BaseException) -> set[str]:
 
 
 def _close_other_protocols() -> None:
-    # hypercorn's ProtocolWrapper names the class itself, so the three methods are put into it.
-    for name in ("_check_protocol", "_create_stream", "_send_error_response"):
+    # hypercorn's ProtocolWrapper names the class itself, so the four methods are put into it.
+    for name in ("initiate", "_check_protocol", "_create_stream", "_send_error_response"):
         setattr(H11Protocol, name, vars(_PlainHttp11)[name])
 
 
 _close_other_protocols()
 TCPServer.run = _serve_contained  # type: ignore[method-assign]
+TCPServer._read_data = _read_to_the_end  # type: ignore[method-assign]  # noqa: SLF001
 
 
 def _tls(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import ssl
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 import pytest
@@ -21,6 +19,7 @@ from gatekeeper.api.edge import REQUEST_ID, Edge
 from gatekeeper.api.factory import create_app
 from gatekeeper.api.listen import CannotListen, open_listener, serve_app
 from gatekeeper.api.problem import ApiError, FieldProblem
+from tests.fakes.raw_http import Server, read_answer
 
 pytestmark = pytest.mark.anyio
 
@@ -94,81 +93,10 @@ async def broken(scope, receive, send) -> None:
     raise RuntimeError("the password is hunter2")
 
 
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: dict[str, list[str]]
-    body: bytes
-    closed: bool
-
-    @property
-    def problem(self) -> dict:
-        assert self.headers["content-type"] == ["application/problem+json"]
-        return json.loads(self.body)
-
-    def refused(self, status: int, code: str) -> dict:
-        assert (self.status, self.problem["code"], self.problem["status"], self.problem["type"]) == (status, code, status, f"/problems/{code}")
-        assert len(self.headers["pingee-request-id"]) == 1
-        if code not in ("not-found", "unknown-manifest"):
-            assert self.problem["request_id"] in (self.headers["pingee-request-id"][0],)
-        return self.problem
-
-    def cut(self, status: int, code: str) -> dict:
-        assert self.headers["connection"] == ["close"]
-        assert self.closed
-        return self.refused(status, code)
-
-
-class Server:
-    def __init__(self, listener, certificate) -> None:
-        self.port = listener.port
-        self._context = ssl.create_default_context(cafile=str(certificate / "chain.pem"))
-        self._context.set_alpn_protocols(["h2", "http/1.1"])
-
-    async def connect(self) -> trio.SSLStream:
-        stream = await trio.open_ssl_over_tcp_stream("127.0.0.1", self.port, ssl_context=self._context, https_compatible=True)
-        await stream.do_handshake()
-        return stream
-
-    async def raw(self, data: bytes) -> Answer:
-        """Send bytes; one answer, read by its length; `closed` where the server closes at once after it."""
-        with trio.fail_after(DEADLINE_S):
-            stream = await self.connect()
-            async with stream:
-                await stream.send_all(data)
-                return await read_answer(stream)
-
-    async def get(self, path: str) -> Answer:
-        return await self.raw(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
-
-
-async def read_answer(stream) -> Answer:
-    buffer = b""
-    while b"\r\n\r\n" not in buffer:
-        more = await stream.receive_some(65536)
-        assert more, f"closed before an answer: {buffer!r}"
-        buffer += more
-    head, _, body = buffer.partition(b"\r\n\r\n")
-    lines = head.decode("latin1").split("\r\n")
-    headers: dict[str, list[str]] = {}
-    for line in lines[1:]:
-        name, _, value = line.partition(":")
-        headers.setdefault(name.lower(), []).append(value.strip())
-    length = int(headers["content-length"][0])
-    while len(body) < length:
-        more = await stream.receive_some(65536)
-        assert more
-        body += more
-    closed = False
-    with trio.move_on_after(4):
-        closed = await stream.receive_some(1) == b""
-    return Answer(int(lines[0].split(" ")[1]), headers, body, closed)
-
-
 @asynccontextmanager
 async def serving(app, certificate):
     listener = open_listener("127.0.0.1", 0, certificate=certificate / "chain.pem", key=certificate / "key.pem")
-    server = Server(listener, certificate)
+    server = Server(listener.port, certificate / "chain.pem")
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(serve_app, app, [listener], stop)
@@ -329,7 +257,7 @@ async def test_stopping_lets_a_request_under_way_finish(certificate):
         return "done"
 
     listener = open_listener("127.0.0.1", 0, certificate=certificate / "chain.pem", key=certificate / "key.pem")
-    server, answers = Server(listener, certificate), []
+    server, answers = Server(listener.port, certificate / "chain.pem"), []
 
     async def ask() -> None:
         answers.append(await server.get("/slow"))
