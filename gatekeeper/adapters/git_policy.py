@@ -24,6 +24,8 @@ from gatekeeper.model.evidence import Absent, Evidence, Present, Unreadable
 from gatekeeper.policy.document import Configuration, Policy
 from gatekeeper.policy.load import MAX_FILE, MAX_FILES, PolicyError, parse_configuration, parse_policy
 from gatekeeper.ports.errors import PortError, Unavailable
+from gatekeeper.verify.errors import MalformedKey
+from gatekeeper.verify.token import parse_key_set
 
 from .git import GitRunner, Mirror
 
@@ -180,6 +182,12 @@ class GitPolicySource:
         policy = parse_policy(await self._blobs(await self._entries(commit)), commit=commit)
         if policy.instance != self._origin.instance:
             raise PolicyError("policy.toml", f"is for the instance {policy.instance}, not {self._origin.instance}")
+        for issuer in policy.issuers.values():
+            # Here and not at the first token: a key set that does not parse would shut out everybody.
+            try:
+                parse_key_set(issuer.jwks, algorithms=issuer.algorithms)
+            except MalformedKey as error:
+                raise PolicyError("issuers.toml", f"{issuer.name}: {error}") from None
         return policy
 
     async def _entries(self, commit: str, *paths: str) -> dict[str, _Entry]:

@@ -52,12 +52,12 @@ class Api:
 
     def run_token(self, **changes):
         now = int(self.house.clock().timestamp())
-        return _CI.token(signing.run_claims(now, **{"aud": f"pingee:{INSTANCE}", **changes}))
+        return CI.token(signing.run_claims(now, **{"aud": f"pingee:{INSTANCE}", **changes}))
 
     def token(self, name="alice", *, groups=(DEPLOYER_GROUP,), **changes):
         now = int(self.house.clock().timestamp())
         claims = {"iss": PEOPLE, "sub": f"s-{name}", "name": name, "groups": list(groups), "jti": f"jti-{name}", **changes}
-        return _IDP.token(signing.person_claims(now, **claims))
+        return IDP.token(signing.person_claims(now, **claims))
 
     def operator_token(self):
         return self.token("olga", groups=(OPERATOR_GROUP,))
@@ -139,7 +139,7 @@ class Stream:
 async def running_api(house=None, *, max_blob=1 << 20, **changes):
     """Serve until left. `changes` replaces parts."""
     house = house or House()
-    house.policy.files |= {"ci.json": _CI.jwks(), "people.json": _IDP.jwks()}
+    house.policy.files |= {"ci.json": CI.jwks(), "people.json": IDP.jwks()}
     house.policy.load()
     vault = FakeLogVault()
     async with running_log(house.database.log(ORIGIN), vault, clock=house.clock) as log, trio.open_nursery() as nursery:
@@ -165,5 +165,5 @@ async def until(condition, *, seconds=DEADLINE_S):
     return found
 
 
-_CI = signing.FakeIssuer(url="https://ci.demo")
-_IDP = signing.FakeIssuer(url=PEOPLE, kid="p1")
+CI = signing.FakeIssuer(url="https://ci.demo")
+IDP = signing.FakeIssuer(url=PEOPLE, kid="p1")
