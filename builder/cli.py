@@ -59,16 +59,23 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
 
         report = execute(order, delivery, announce=announce)
     except BuildFault as fault:
-        status = FAILED if isinstance(fault, BuildFailed) else NO_VERDICT
-        print(f"pingee-builder: {fault}", file=sys.stderr)
-        if options.output == "json":
-            _print_json({"ok": False, "code": fault.code, "detail": fault.sentence, "log_url": url})
-        return status
+        return _end(fault, options, url)
+    except OSError as error:
+        # The worker's own disk, or the directory of --out; what the build itself fills is bounded and has its own words.
+        sentence = f"the worker's disk cannot be used: {error.strerror or type(error).__name__}"
+        return _end(BuildFault("storage-unavailable", sentence), options, url)
     except KeyboardInterrupt:
         print("pingee-builder: stopped", file=sys.stderr)
         return NO_VERDICT
     _show(report, options.output)
     return PASSED if report.verdict is Verdict.PASSED else FAILED
+
+
+def _end(fault: BuildFault, options: argparse.Namespace, url: str) -> int:
+    print(f"pingee-builder: {fault}", file=sys.stderr)
+    if options.output == "json":
+        _print_json({"ok": False, "code": fault.code, "detail": fault.sentence, "log_url": url})
+    return FAILED if isinstance(fault, BuildFailed) else NO_VERDICT
 
 
 def _terminated(*_arguments: object) -> NoReturn:

@@ -67,9 +67,12 @@ class BuildLog:
 
     def _append(self, data: bytes) -> None:
         with self._grown:
-            self._file.write(data)
-            self._hash.update(data)
-            self._size += len(data)
+            left = memoryview(data)
+            while left:  # a raw write may be short, most of all on a full disk
+                written = self._file.write(left)
+                self._hash.update(left[:written])
+                self._size += written
+                left = left[written:]
             self._grown.notify_all()
 
 

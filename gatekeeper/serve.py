@@ -218,14 +218,19 @@ async def _refresh_policy(parts: Parts, source: GitPolicySource, settings: Setti
     while True:
         await trio.sleep(settings.policy.refresh_s)
         try:
-            if await source.refresh():
-                _remember(settings, source)
+            changed = await source.refresh()
+            if last_loaded(settings) != source.loaded:
+                _remember(settings, source)  # also where it could not be remembered before
+            if changed:
                 _log.info("policy %s is in force", parts.policy.current().commit)
                 await parts.pings.wake()
         except PolicyError as error:
             _log.error("policy refused (%s), the old one stays in force: %s", error.code, error)
         except PortError as error:
             _log.warning("policy repository: %s", error)
+        except OSError as error:
+            # In force, but not the floor of the next start yet: tried again at the next look.
+            _log.error("the policy in force cannot be remembered in %s: %s", settings.state, error.strerror)
 
 
 def _opening(settings: Settings) -> OriginEntry:

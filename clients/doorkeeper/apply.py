@@ -19,7 +19,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -96,9 +97,10 @@ class Doorkeeper:
             return found
         self.say({"progress": "checked", "detail": ""})
         layer = self.place.incoming / secrets.token_hex(16)
-        make_private(layer.parent)
         try:
-            received = self._read_artifact(incoming, parts, found, layer, beat)
+            with _own_disk("the layer could not be written"):
+                make_private(layer.parent)
+                received = self._read_artifact(incoming, parts, found, layer, beat)
             if isinstance(received, Refusal):
                 return received
             expired = checks.check_expiry(found.statement, self.now())
@@ -112,10 +114,11 @@ class Doorkeeper:
         """Write a refusal into the record, and keep both notes of a fork."""
         self.record.append(self.now(), "refused", {"receipt": named, "code": refusal.reason, "detail": refusal.detail[:MAX_DETAIL]})
         if isinstance(refusal, checks.Fork):
-            make_private(self.place.forks)
-            if sum(1 for _ in self.place.forks.iterdir()) < MAX_FORKS:
-                name = f"{int(self.now().timestamp())}-{secrets.token_hex(4)}"
-                write_durably(self.place.forks / name, b"\n".join(refusal.notes))
+            with _own_disk("the evidence of a fork could not be kept"):
+                make_private(self.place.forks)
+                if sum(1 for _ in self.place.forks.iterdir()) < MAX_FORKS:
+                    name = f"{int(self.now().timestamp())}-{secrets.token_hex(4)}"
+                    write_durably(self.place.forks / name, b"\n".join(refusal.notes))
 
     def _read_offer(self, incoming: Incoming, parts: dict[PartName, PartSpec], named: Digest, memory: Memory) -> checks.Verdicts:
         read: dict[PartName, bytes] = {}
@@ -261,6 +264,15 @@ class Doorkeeper:
 class _Received:
     run: Run
     settings: bytes
+
+
+@contextmanager
+def _own_disk(what: str) -> Iterator[None]:
+    # A full disk is our own fault and no fault of the frame's: exit 7, and the receipt is still unspent.
+    try:
+        yield
+    except OSError as error:
+        raise Unreadable(f"{what}: {error.strerror}") from error
 
 
 def _needed(parts: dict[PartName, PartSpec], name: PartName) -> PartSpec:

@@ -85,7 +85,11 @@ class GitRunner:
         """Let git read this directory although another user owns it (`safe.directory`): a configured repository, and that alone."""
         if path not in self._safe:
             self._safe.add(path)
-            self._write_config()
+            try:
+                self._write_config()
+            except OSError as error:
+                self._safe.discard(path)
+                raise _no_state(error) from None
 
     def _environment(self) -> dict[str, str]:
         environment = {
@@ -153,7 +157,11 @@ def open_git(state: Path, access: GitAccess | None = None) -> GitRunner:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         return GitRunner(program, state.resolve(), access)
     except OSError as error:
-        raise Unavailable("vcs-unavailable", f"the state directory of git cannot be used: {error.strerror}") from None
+        raise _no_state(error) from None
+
+
+def _no_state(error: OSError) -> Unavailable:
+    return Unavailable("vcs-unavailable", f"the state directory of git cannot be used: {error.strerror}")
 
 
 class Mirror:
@@ -231,7 +239,10 @@ class Mirror:
             self._made = True
 
     async def _init(self) -> None:
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise _no_state(error) from None
         result = await self._git.run("init", "--quiet", "--bare", "--template=", "--initial-branch=none", str(self._path))
         if result.status != 0:
             raise Unavailable("vcs-unavailable", "the mirror cannot be made")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -226,9 +226,15 @@ async def open_policy_source(
 
 @contextmanager
 def _signers_file(directory: Path, signers: bytes) -> Iterator[str]:
-    with tempfile.NamedTemporaryFile(prefix="signers-", dir=directory) as file:
-        file.write(signers)
-        file.flush()
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="signers-", dir=directory, buffering=0))
+            written = file.write(signers)
+        except OSError as error:
+            raise Unavailable(_CAUSE, f"the state directory cannot be used: {error.strerror}") from None
+        if written != len(signers):
+            # A list cut short by a full disk is another list.
+            raise Unavailable(_CAUSE, "the state directory cannot be used: it is full")
         yield file.name
 
 

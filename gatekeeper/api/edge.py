@@ -71,7 +71,10 @@ class _Exchange:
         self._scope, self._receive, self._send = scope, receive, send
         self._id = request_id
         names = {name for name, _ in scope["headers"]}
-        self._arrived = not names & {b"content-length", b"transfer-encoding"}
+        self._arrived = trio.Event()
+        """set when the whole body has come"""
+        if not names & {b"content-length", b"transfer-encoding"}:
+            self._arrived.set()
         self._bound: int | None = None
         self._read = 0
         self._started = False
@@ -106,7 +109,8 @@ class _Exchange:
         message = await self._receive()
         if message["type"] == "http.request":
             self._read += len(message.get("body", b""))
-            self._arrived = self._arrived or not message.get("more_body", False)
+            if not message.get("more_body", False):
+                self._arrived.set()
             if self._bound is not None and self._read > self._bound:
                 if not self._started:
                     await self._refuse(_too_large(self._bound))
@@ -121,9 +125,14 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._started = True
             headers = [*message.get("headers", []), (b"pingee-request-id", self._id.encode())]
-            if not self._arrived:
+            if not self._arrived.is_set():
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
+        elif message["type"] == "http.response.body" and not message.get("more_body", False) and not self._arrived.is_set():
+            # Answered before the body was whole: its sender must be able to read why.
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
 
     async def _refuse(self, error: ApiError) -> None:
@@ -141,12 +150,20 @@ class _Exchange:
 
     async def _linger(self) -> None:
         # Closing on a peer that still sends makes the kernel reset the connection and drop the answer it has not read (RFC 9112 9.6).
-        left = LINGER_BYTES
         with trio.move_on_after(LINGER_S):
-            while not self._arrived and left > 0:
-                message = await self._receive()
-                left -= len(message.get("body", b""))
-                self._arrived = message["type"] != "http.request" or not message.get("more_body", False)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._drop_body, nursery.cancel_scope)
+                await self._arrived.wait()  # the application may be reading too
+                nursery.cancel_scope.cancel()
+
+    async def _drop_body(self, lingering: trio.CancelScope) -> None:
+        left = LINGER_BYTES
+        while not self._arrived.is_set() and left > 0:
+            message = await self._receive()
+            left -= len(message.get("body", b""))
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                self._arrived.set()
+        lingering.cancel()
 
 
 def refuse(scope: Scope) -> ApiError | None:
