@@ -47,6 +47,8 @@ BEAT_S: Final = 20.0
 """seconds between signs of life; the gatekeeper misses one after 60"""
 MAX_DETAIL: Final = 500
 MAX_FORKS: Final = 64
+ROOM: Final = 256 * 1024
+"""bytes that must be left beside the unpacked release: for memory, record, settings and logs"""
 
 Say = Callable[[dict[str, Json]], None]
 Now = Callable[[], Moment]
@@ -106,6 +108,7 @@ class Doorkeeper:
             expired = checks.check_expiry(found.statement, self.now())
             if expired is not None:
                 return expired
+            self._demand_room(layer)
             return self._act(found, received, layer, memory)
         finally:
             layer.unlink(missing_ok=True)
@@ -169,6 +172,12 @@ class Doorkeeper:
             return Refusal("digest-mismatch", str(error))
         parse_settings(settings)
         return _Received(run, settings)
+
+    def _demand_room(self, layer: Path) -> None:
+        # Before the receipt is spent: what cannot be unpacked should be refused while it can still be sent again.
+        disk = os.statvfs(self.place.var)
+        if disk.f_bavail * disk.f_frsize < layer.stat().st_size + ROOM:
+            raise Unreadable("there is no room for the release: No space left on device")
 
     def _act(self, found: checks.Acceptable, received: _Received, layer: Path, memory: Memory) -> Applied:
         statement, at = found.statement, self.now()

@@ -136,12 +136,12 @@ class Stream:
 
 
 @asynccontextmanager
-async def running_api(house=None, *, max_blob=1 << 20, **changes):
-    """Serve until left. `changes` replaces parts."""
+async def running_api(house=None, *, max_blob=1 << 20, vault=None, **changes):
+    """Serve until left. `changes` replaces parts; `vault` holds the log's key."""
     house = house or House()
     house.policy.files |= {"ci.json": CI.jwks(), "people.json": IDP.jwks()}
     house.policy.load()
-    vault = FakeLogVault()
+    vault = vault or FakeLogVault()
     async with running_log(house.database.log(ORIGIN), vault, clock=house.clock) as log, trio.open_nursery() as nursery:
         parts = replace(house.parts, origin=ORIGIN, log=log, **changes)
         closing, stop = trio.Event(), trio.Event()
