@@ -54,7 +54,7 @@ class Record:
 
     def verify(self) -> int:
         """Walk the whole chain; returns the number of lines. Raises `Unreadable` naming the first line that does not fit."""
-        number, previous = 0, None
+        number, previous, named = 0, None, FIRST
         for number, line in enumerate(read_bounded(self._path, MAX_RECORD + 2 * MAX_LINE).split(b"\n")[:-1], 1):
             named = _previous(line, number)
             if previous is None:
@@ -63,7 +63,8 @@ class Record:
             elif named != previous:
                 raise Unreadable(f"record.jsonl: line {number} does not follow the one before it")
             previous = digest_of(line)
-        if (previous or FIRST) != self._head():
+        # One whole line ahead of its head: a crash, or a full disk, came between the two. The next line mends it.
+        if self._head() not in (previous or FIRST, named):
             raise Unreadable("record.jsonl: its end is missing or was changed")
         return number
 
