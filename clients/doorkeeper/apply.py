@@ -62,6 +62,14 @@ class Applied:
     exit_code: int
 
 
+class Unsettled(Unreadable):
+    """The receipt was accepted, or may have been, and then our own memory could not be written: only the next `status` can tell what runs."""
+
+    def __init__(self, receipt: Digest, why: str) -> None:
+        super().__init__(why)
+        self.receipt = receipt
+
+
 @dataclass(frozen=True)
 class Doorkeeper:
     """One doorkeeper at work, under its lock."""
@@ -199,7 +207,6 @@ class Doorkeeper:
         memory = replace(memory, checkpoint=checkpoint).with_component(slot.name, component)
         # Recorded first: a record that cannot be written refuses while the receipt is still unspent.
         self.record.append(at, "accepted", {"receipt": found.receipt, "artifact": statement.subject, "index": found.index})
-        save_memory(self.place, memory)
         release = Release(
             artifact=statement.subject,
             receipt=found.receipt,
@@ -208,8 +215,12 @@ class Doorkeeper:
             health=received.run.health,
             grace_s=min(received.run.grace_s, self.pinned.target.caps.grace_s),
         )
-        component, exit_code = self._install(slot, release, component, received.settings, layer)
-        self._settle(memory, slot.name, component)
+        try:
+            save_memory(self.place, memory)
+            component, exit_code = self._install(slot, release, component, received.settings, layer)
+            self._settle(memory, slot.name, component)
+        except Unreadable as error:
+            raise Unsettled(found.receipt, str(error)) from error
         _prune(self.place, slot.name, self.pinned.target.caps.releases, component.healthy)
         return Applied(component, exit_code)
 

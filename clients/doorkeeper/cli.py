@@ -25,7 +25,7 @@ from gatekeeper.model.moment import Moment, moment
 from gatekeeper.model.receipt import receipt_id
 from gatekeeper.model.verified import Refusal
 
-from .apply import Applied, Doorkeeper
+from .apply import Applied, Doorkeeper, Unsettled
 from .checks import Behind
 from .files import Busy, Place, Unreadable, exclusive
 from .incoming import Incoming
@@ -53,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(_parser().parse_args(arguments))
     except Busy as error:
         return _fail(str(error), MALFORMED)
+    except Unsettled as error:
+        # Naming the receipt says that it may be spent: whoever sent it asks for the status.
+        _say({"error": str(error)[:500], "receipt": error.receipt})
+        return STATE
     except Unreadable as error:
         return _fail(str(error), STATE)
     except NotInstalled as error:

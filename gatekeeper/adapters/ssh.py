@@ -238,8 +238,8 @@ def parse_answer(line: bytes, status: int, receipt: Digest) -> Answer:
         return Stale(fields.integer("stale"))
     if fields.has("error"):
         _fits(fields, "error", status, (1, 7, 20))
-        if status == 20:
-            # A bug may have struck before or after the receipt was accepted: only the status can tell.
+        if status == 20 or fields.has("receipt"):
+            # A bug, or a full disk, may have struck after the receipt was accepted: only the status can tell.
             raise fields.error("error", "is a fault of the target's own")
         return ApplyFailed(fields.text("error", max_length=1024, min_length=0), spent=False)
     outcome = LastOutcome(fields.choice("outcome", ("healthy", "rolled-back", "failed")))

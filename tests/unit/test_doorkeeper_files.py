@@ -355,6 +355,7 @@ def test_answers_are_believed_with_their_exit_status_only():
         (b'{"refused":"log-fork","detail":"x"}', 0),
         (b'{"refused":"votes-missing","detail":"x"}', 3),
         (b'{"error":"bug"}', 20),
+        (b'{"error":"full","receipt":"%s"}' % D.encode(), 7),  # accepted perhaps: only the status can tell
         (b'{"error":"x"}', 0),
     ):
         with pytest.raises(FieldError):
