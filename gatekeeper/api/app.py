@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import trio
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 
 from gatekeeper.deploy.calls import CallRefused
 from gatekeeper.deploy.parts import Parts
@@ -24,6 +24,7 @@ from .factory import answer_problem, create_app
 from .intake import intake_routes
 from .logs import log_routes
 from .pings import ping_routes
+from .problem import ApiError
 from .reads import read_routes
 
 _BUNDLE_PATHS = frozenset({"/v1/artifacts", "/v1/results"})
@@ -34,9 +35,23 @@ def build_app(parts: Parts, log: Sequencer, policy: LogPolicy, *, pages: Sequenc
     app = create_app("gatekeeper")
     for routes in (ping_routes(parts, closing), intake_routes(parts), read_routes(parts), log_routes(parts, log, policy), *pages):
         app.register_blueprint(routes)
+    app.before_request(_refuse_control_characters)
     for kind in (CallRefused, FieldError, MalformedJson, Malformed, PortError):
         app.register_error_handler(kind, _answer_known)
     return Edge(BlobDoor(parts, cast("AsgiApp", app), max_blob), max_body=_bound)
+
+
+async def _refuse_control_characters() -> None:
+    # No name of ours holds one, and a database cannot even be asked about a NUL. What cannot exist does not, and a query says where.
+    if _holds_control(request.path):
+        raise ApiError("not-found")
+    for name, value in request.args.items(multi=True):
+        if _holds_control(name) or _holds_control(value):
+            raise FieldError("" if _holds_control(name) else f"/{name[:64]}", "holds a control character")
+
+
+def _holds_control(text: str) -> bool:
+    return any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in text)
 
 
 async def _answer_known(error: Exception) -> Response:
