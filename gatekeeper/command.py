@@ -116,8 +116,22 @@ def _ending(error: BaseException) -> tuple[Exit, str]:
             return Exit.INTERNAL, ""
 
 
+class _PlainLines(logging.Formatter):
+    """Log lines that move no cursor: what is no letter, mark, number, sign or space is escaped, and a further line never looks like a first."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        first, *rest = super().format(record).split("\n")
+        return "\n\t".join(_visible(line) for line in (first, *rest))
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def _serve(asked: argparse.Namespace) -> Exit:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PlainLines("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells every connection at INFO
     settings = read_settings(asked.config)
     _log_key(settings)

@@ -218,12 +218,11 @@ async def _refresh_policy(parts: Parts, source: GitPolicySource, settings: Setti
     while True:
         await trio.sleep(settings.policy.refresh_s)
         try:
-            changed = await source.refresh()
-            if last_loaded(settings) != source.loaded:
-                _remember(settings, source)  # also where it could not be remembered before
-            if changed:
+            if await source.refresh():
                 _log.info("policy %s is in force", parts.policy.current().commit)
                 await parts.pings.wake()
+            if last_loaded(settings) != source.loaded:
+                _remember(settings, source)  # also where it could not be remembered, or nobody be woken, before
         except PolicyError as error:
             _log.error("policy refused (%s), the old one stays in force: %s", error.code, error)
         except PortError as error:

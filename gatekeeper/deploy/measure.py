@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gatekeeper.model.label import ANONYMOUS
+from gatekeeper.model.reason import REASONS
 from gatekeeper.ports.pings import PingFilter
 
 from .parts import Parts
@@ -37,7 +38,7 @@ class Metrics:
         for environment in environments:
             for ping in await self._parts.pings.list_pings(PingFilter(environment=environment, limit=_WINDOW), ANONYMOUS):
                 states[environment, ping.state.value] += 1
-                for reason in ping.reasons:
+                for reason in REASONS.keys() & ping.reasons:
                     reasons[environment, reason] += 1
         lines = ["# TYPE pingee_build_info gauge", f'pingee_build_info{{version="{self._version}"}} 1']
         lines.append("# HELP pingee_ping_states newest 200 public pings of each environment by state")

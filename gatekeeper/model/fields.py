@@ -15,6 +15,8 @@ from .moment import MalformedMoment, Moment, parse_moment
 
 T = TypeVar("T")
 
+# Line and paragraph separators, and the directional overrides, embeddings and isolates that make a text read as another (UTR 36, 2.10).
+_MOVING = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -62,13 +64,13 @@ class Fields:
         return read(key) if self.has(key) else None
 
     def text(self, key: str, *, max_length: int = 256, min_length: int = 1) -> str:
-        """A string without control characters, bounded in characters."""
+        """A string without control or direction characters, bounded in characters."""
         value = self.raw(key)
         if not isinstance(value, str):
             raise self.error(key, "must be a string")
         if not min_length <= len(value) <= max_length:
             raise self.error(key, f"must have {min_length} to {max_length} characters")
-        if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in value):
+        if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or c in _MOVING for c in value):
             raise self.error(key, "holds a control character")
         return value
 

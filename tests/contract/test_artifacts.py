@@ -233,6 +233,28 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing(tmp_path, monkeypat
     assert names(tmp_path / "a" / "blobs" / "sha256") == []
 
 
+@pytest.mark.parametrize("call", ["tempfile.mkstemp", "os.fsync", "os.fchmod", "pathlib.Path.replace"])
+async def test_a_disk_that_fills_at_any_step_leaves_nothing_and_works_again(tmp_path, monkeypatch, call):
+    store = await open_layout(tmp_path / "a")
+
+    def full(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    index = (tmp_path / "a" / "index.json").read_bytes()
+    digest = await kept(store, b'{"n":1}')
+    with monkeypatch.context() as patched:
+        patched.setattr(call, full)
+        with pytest.raises(Unavailable, match=r"registry-unavailable: .*No space left"):
+            await store.put(digest_of(HELLO), chunks(HELLO), max_bytes=MEGA)
+        with pytest.raises(Unavailable, match=r"registry-unavailable: .*No space left"):
+            await store.list_manifest(digest, media_type=OCI_MANIFEST, artifact_type=None)
+    assert names(tmp_path / "a" / "blobs" / "sha256") == [digest_hex(digest)]
+    assert names(tmp_path / "a") == sorted([".lock", "blobs", "index.json", "oci-layout"])
+    assert (tmp_path / "a" / "index.json").read_bytes() == index
+    assert await kept(store, HELLO) == digest_of(HELLO)
+    await store.list_manifest(digest, media_type=OCI_MANIFEST, artifact_type=None)
+
+
 async def test_a_short_write_is_continued(tmp_path, monkeypatch):
     store = await open_layout(tmp_path / "a")
     init = layout._Incoming.__init__

@@ -1,3 +1,7 @@
+import errno
+
+import pytest
+
 from builder.log import BuildLog, Escaper
 from gatekeeper.model.digest import digest_of
 
@@ -41,3 +45,29 @@ def test_a_character_split_between_chunks_stays_whole():
     escaper = Escaper()
     assert escaper.feed("é".encode()[:1]) + escaper.feed("é".encode()[1:]) == "é"
     assert escaper.feed(b"\xff\xc3", last=True) == "\\xff\\xc3"
+
+
+def test_a_short_write_is_continued_and_a_full_disk_leaves_the_digest_of_what_is_there(tmp_path):
+    log = BuildLog(tmp_path / "log")
+    raw, room = log._file, 7
+
+    class Short:
+        def write(self, data):
+            nonlocal room
+            if not room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written = raw.write(bytes(data)[: min(3, room)])
+            room -= written
+            return written
+
+        def close(self):
+            raw.close()
+
+    log._file = Short()
+    log.write(b"12345")
+    assert (log.digest, log.size) == (digest_of(b"12345"), 5)
+    with pytest.raises(OSError, match="No space left"):
+        log.write(b"67890")
+    log.close()
+    assert (log.digest, log.size) == (digest_of(b"1234567"), 7)
+    assert (tmp_path / "log").read_bytes() == b"1234567"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gatekeeper.api.admission import Bounds
+from gatekeeper.serve import _bounds
 from gatekeeper.settings import BadSettings, parse_wrapped, read_settings
 
 GOOD = """
@@ -154,3 +156,13 @@ def test_wrapped_logins_are_three_and_nothing_else():
         with pytest.raises(BadSettings, match="standard input") as caught:
             parse_wrapped(bad)
         assert "t1" not in str(caught.value)
+
+
+def test_how_many_connections_one_address_may_have(house):
+    assert read(house).public.connections_per_address is None
+    file = GOOD.replace('key = "tls.key"\n', 'key = "tls.key"\nconnections_per_address = 5000\n')
+    assert read(house, file).public.connections_per_address == 5000
+    assert _bounds(read(house, file)) == Bounds(5000, 5000)
+    assert _bounds(read(house)) == Bounds()
+    with pytest.raises(BadSettings, match="connections_per_address"):
+        read(house, file.replace("5000", "0"))
