@@ -31,7 +31,7 @@ from gatekeeper.adapters.vault_relay import VaultRelay
 from gatekeeper.api.admission import MOST, Bounds
 from gatekeeper.api.app import build_app
 from gatekeeper.api.listen import Listener, open_listener, serve_app
-from gatekeeper.api.operator import Probe, build_operator_app
+from gatekeeper.api.operator import build_operator_app
 from gatekeeper.crossing import open_loop_thread
 from gatekeeper.deploy.measure import Metrics
 from gatekeeper.deploy.parts import Parts
@@ -39,7 +39,8 @@ from gatekeeper.deploy.reconcile import run_worker
 from gatekeeper.model.moment import moment
 from gatekeeper.policy.load import PolicyError
 from gatekeeper.ports.errors import PortError
-from gatekeeper.postgres.database import Database, open_database
+from gatekeeper.postgres.database import open_database
+from gatekeeper.readiness import Watched, probes
 from gatekeeper.sequencer import Sequencer
 from gatekeeper.settings import BadSettings, Listen, Settings, Wrapped
 from gatekeeper.tlog.entry import Cause, OriginEntry
@@ -79,6 +80,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             sessions["decide"], settings.instance, public_key_pem=settings.vault.receipt_key, key_version=settings.vault.key_version
         )
         sequencer = Sequencer(database.log(settings.origin), vault_log, opening=_opening(settings), clock=clock)
+        target = SshTarget(loop)
         parts = Parts(
             instance=settings.instance,
             origin=settings.origin,
@@ -97,7 +99,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             relay=VaultRelay(_address(settings)),
             artifacts=await open_layout(settings.artifacts),
             review=GitReview(git, clock=time.monotonic),
-            target=SshTarget(loop),
+            target=target,
             addresses={name: target.address for name, target in settings.targets.items()},
             clock=clock,
             random=os.urandom,
@@ -112,7 +114,23 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             app = build_app(
                 parts, sequencer, LogPolicy(log=vkey), pages=[page_routes(parts)], max_blob=settings.max_blob, closing=closing
             )
-            operator = build_operator_app(_probes(database, sequencer, vault_log, vault_decide), _metrics(parts, sequencer))
+            needed, details = probes(
+                Watched(
+                    database=database,
+                    sequencer=sequencer,
+                    vault=_address(settings),
+                    vault_log=vault_log,
+                    vault_decide=vault_decide,
+                    vault_act=sessions["act"],
+                    policy=policy_source.current,
+                    policy_trouble=lambda: policy_source.trouble,
+                    certificate=settings.public.certificate,
+                    target=target,
+                    addresses=parts.addresses,
+                    clock=clock,
+                )
+            )
+            operator = build_operator_app(needed, _metrics(parts, sequencer), details)
             await nursery.start(serve_app, operator, [listeners[1]], stop)
             await nursery.start(partial(serve_app, app, [listeners[0]], stop, bounds=_bounds(settings)))
             _log.info("instance %s serves %s", settings.instance, settings.public_url)
@@ -247,22 +265,6 @@ def _opening(settings: Settings) -> OriginEntry:
         who=(),
         reason=None,
     )
-
-
-def _probes(database: Database, sequencer: Sequencer, vault_log: VaultLog, vault_decide: VaultDecide) -> Mapping[str, Probe]:
-    async def log() -> None:
-        if sequencer.published() is None:
-            raise LookupError("nothing was published yet")
-        if (alarm := sequencer.alarm()) is not None:
-            raise LookupError(alarm)
-
-    async def log_key() -> None:
-        await vault_log.public_key()
-
-    async def receipt_key() -> None:
-        await vault_decide.public_key_pem()
-
-    return {"database": database.ready, "log": log, "vault-log": log_key, "vault-decide": receipt_key}
 
 
 def _metrics(parts: Parts, sequencer: Sequencer) -> Metrics:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from . import logs, pings, reads, review
+from . import doctor, logs, pings, reads, review
 from .exits import Exit, Failure
 from .output import say
 from .server import Access, Server
@@ -24,11 +24,20 @@ _KNOWN: Final = frozenset(
     "PINGEE_" + name
     for name in (
         *("SERVER", "TOKEN", "TOKEN_FILE", "OUTPUT", "CA_FILE", "LOG_POLICY", "TRUSTED_ROOT", "TIMEOUT", "REQUEST_TIMEOUT"),
+        *("OPERATOR", "VAULT", "VAULT_CA_FILE"),  # of the doctor
         *("DATABASE_URL", "PEOPLE"),  # of the demo's env.sh
     )
 )
 
 _OUTPUTS: Final = ("table", "json")
+
+_EPILOG: Final = """\
+begin here:
+  pingee demo                                            the whole way once on this machine, nothing to set up
+  pingee doctor                                          what is wrong between you and your gatekeeper, and what to do
+  pingee ping production hello --commit SHA --wait       ask to deploy; pingee explain PING says what is missing
+
+exit codes: 0 ok · 1 usage · 2 server · 3 denied · 4 login · 5 pending · 6 unhealthy or rolled back · 7 cannot tell · 20 a bug"""
 
 WithServer = Callable[[Server, argparse.Namespace], Exit]
 
@@ -119,12 +128,29 @@ def _fsck(arguments: argparse.Namespace) -> Exit:
         return logs.check(arguments, server)
 
 
+def _doctor(arguments: argparse.Namespace) -> Exit:
+    asked = doctor.Asked(
+        access=_access(arguments),
+        log_policy=_path(arguments.log_policy),
+        trusted_root=_path(os.environ.get("PINGEE_TRUSTED_ROOT")),
+        operator=arguments.operator,
+        vault=arguments.vault,
+        vault_ca_file=_path(arguments.vault_ca_file),
+    )
+    return doctor.doctor(asked, arguments)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
 def build_parser() -> _Parser:
     """The whole command line."""
     parser = _Parser(
         prog="pingee",
         description="Ask a Pingee gatekeeper to deploy, see why it waits or refuses, and check its log.",
-        epilog="exit codes: 0 ok · 1 usage · 2 server · 3 denied · 4 login · 5 pending · 6 unhealthy or rolled back · 7 cannot tell · 20 a bug",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pingee {VERSION} ({API})")
     shared = _shared_flags()
@@ -139,6 +165,7 @@ def build_parser() -> _Parser:
     _add_reads(add)
     _add_review(commands, shared, add)
     _add_log(commands, shared)
+    _add_doctor(add)
     commands.add_parser("demo", help="the whole house on this machine: see `pingee demo --help`", add_help=False)
     return parser
 
@@ -253,6 +280,16 @@ def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> 
     fsck.add_argument("--since", metavar="CHECKPOINT", help="an older checkpoint; without one a cut tail cannot be told")
     tail = add("tail", _with_server(logs.tail), "The newest entries, each checked by its own proof.")
     tail.add_argument("-n", type=int, default=10)
+
+
+def _add_doctor(add: Add) -> None:
+    text = "Say in one sentence each what is wrong, and what to do. Ends with 0: all well, 3: something is wrong, 7: something cannot be told."
+    found = add("doctor", _doctor, text)
+    environ = os.environ
+    listener = "the operator's listener (PINGEE_OPERATOR), http://HOST:PORT, where you may reach it: what a replica says of its own parts"
+    found.add_argument("--operator", metavar="URL", default=environ.get("PINGEE_OPERATOR"), help=listener)
+    found.add_argument("--vault", metavar="URL", default=environ.get("PINGEE_VAULT"), help="the vault, asked whether it is sealed (PINGEE_VAULT)")
+    found.add_argument("--vault-ca-file", metavar="PATH", default=environ.get("PINGEE_VAULT_CA_FILE"), help="CA of its certificate")
 
 
 def _seconds(text: str) -> float:

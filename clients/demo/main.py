@@ -23,6 +23,7 @@ from builder.pipeline import parse_document
 from gatekeeper.shipped import example
 
 from .control import ControlRefused, Do, ask_keeper
+from .diagnosis import diagnosis
 from .git import GitFailed, clone_as_bare, commit_all, git
 from .keeper import DirectoryBusy, lock_directory
 from .machine import MachineLacks, check_machine
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str]) -> int:
         return _stop(options)
     if options.stop_part or options.start_part:
         return _control(options)
+    if options.doctor:
+        return _doctor(options)
     telling = Telling(as_json=options.output == "json")
     signal.signal(signal.SIGTERM, _interrupted)
     try:
@@ -92,6 +95,7 @@ def _demo(options: argparse.Namespace, directory: Path, telling: Telling) -> int
         if failure is not None:
             print(f"\npingee demo: {failure}\nlogs: {directory}/instances/*/gatekeeper.log (kept with --keep --dir DIR)", file=sys.stderr)
             telling.say(_tail(world))
+            print(diagnosis(world), file=sys.stderr)
         else:
             _summary(telling, figures, seconds, options, directory)
         telling.end(ok=failure is None, extra={**figures, "seconds": round(seconds, 2)})
@@ -258,6 +262,7 @@ def _write_env(world: World, directory: Path) -> None:
         f"export PINGEE_SERVER={instance.url}",
         f"export PINGEE_CA_FILE={instance.ca_file}",
         f"export PINGEE_LOG_POLICY={instance.log_policy}",
+        f"export PINGEE_OPERATOR={instance.operator_url}",
         f"export PINGEE_TRUSTED_ROOT={directory}/operator/builder-ca.pem",
         f"export PINGEE_DATABASE_URL=$(cat {instance.database_url_file})",
         f"export PINGEE_PEOPLE={world.people}",
@@ -265,6 +270,14 @@ def _write_env(world: World, directory: Path) -> None:
     ]
     (directory / "env.sh").write_text("\n".join(lines) + "\n")
     (directory / "env.sh").chmod(0o600)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    if options.dir is None or not (Path(options.dir) / "world.json").is_file():
+        print("pingee demo: --doctor needs --dir DIR of a demo that was kept", file=sys.stderr)
+        return 1
+    print(diagnosis(read_world(Path(options.dir).resolve() / "world.json")))
+    return 0
 
 
 def _stop(options: argparse.Namespace) -> int:
@@ -314,6 +327,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--component", metavar="NAME", help="the component's name, as its document has it")
     parser.add_argument("--dir", metavar="DIR", help="keep files here (default: a directory that is removed)")
     parser.add_argument("--keep", action="store_true", help="leave it running, with DIR/env.sh to try commands by hand")
+    parser.add_argument("--doctor", action="store_true", help="what `pingee doctor` says of each instance of a demo that was kept")
     parser.add_argument("--stop", action="store_true", help="end a demo that was kept")
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--stop-part", metavar="NAME", help="stop a part of a demo that was kept; it stays down: vault, database, "

@@ -74,6 +74,8 @@ class GitPolicySource:
         self._mirror = Mirror(git, origin.remote, (f"+{self._tip}:{self._tip}",), clock=clock, interval_s=interval_s)
         self._verified: list[str] = []
         self._policy: Policy | None = None
+        self.trouble: str | None = None
+        """why the tip is not in force, as a code; None where it is"""
         self._scratch = git.state
 
     @property
@@ -89,6 +91,15 @@ class GitPolicySource:
 
     async def refresh(self) -> bool:
         """See `PolicySource.refresh`. Raises `Unavailable("config-unavailable")` where the remote or the mirror cannot be read."""
+        try:
+            changed = await self._refresh()
+        except (PolicyError, Unavailable) as error:
+            self.trouble = error.code if isinstance(error, PolicyError) else error.cause_code
+            raise
+        self.trouble = None
+        return changed
+
+    async def _refresh(self) -> bool:
         try:
             await self._mirror.fetch()
             result = await self._mirror.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{self._tip}^{{commit}}")

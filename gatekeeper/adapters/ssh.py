@@ -83,6 +83,11 @@ class SshTarget:
         return await self._loop.run(_status, _Call(address, credential, self._status_s))
 
 
+    async def shows_pinned_key(self, address: TargetAddress) -> bool:
+        """Whether the host answers with one of the keys pinned for it; nobody logs in. Raises `TargetUnavailable`."""
+        return await self._loop.run(_shows_pinned_key, address)
+
+
 @dataclass(frozen=True)
 class _Call:
     address: TargetAddress
@@ -125,6 +130,19 @@ async def _status(call: _Call) -> TargetStatus:
         raise TargetUnavailable(_cause(call, error)) from None
     except (MalformedJson, FieldError, TargetUnknown) as error:
         raise TargetUnavailable(f"{call.address.name}: unreadable status: {error}") from None
+
+
+async def _shows_pinned_key(address: TargetAddress) -> bool:
+    try:
+        keys = [asyncssh.import_public_key(line) for line in address.host_keys]
+        algorithms = _host_algorithms(keys, with_ca=False)
+        async with asyncio.timeout(CONNECT_S):
+            found = await asyncssh.get_server_host_key(address.host, address.port, server_host_key_algs=algorithms, config=None)
+    except asyncssh.KeyExchangeFailed:
+        return False
+    except (asyncssh.Error, OSError, TimeoutError, ValueError) as error:
+        raise TargetUnavailable(f"{address.name}: {type(error).__name__}") from None
+    return found is not None and found in keys
 
 
 @asynccontextmanager

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gatekeeper.crossing import open_loop_thread
-from gatekeeper.ports.errors import PortError
+from gatekeeper.ports.errors import PortError, Unavailable
 
-from .bridge import Bridge, Unit, open_bridge
+from .bridge import DATABASE_GONE, Bridge, Unit, open_bridge
 from .deployments import PostgresDeployments
 from .locks import PostgresLocks
 from .log_store import PostgresLog
-from .migrate import migrate
+from .migrate import migrate, shipped_migrations
 from .people import PostgresPeople
 from .pings import PostgresPings
 from .queries import load_queries
@@ -50,6 +50,14 @@ class Database:
         """Ask the server anything; raises `Unavailable` where it does not answer."""
         await self._bridge.read(_ask)
 
+    async def now(self) -> datetime:
+        """The server's own clock."""
+        return await self._bridge.read(_clock)
+
+    async def missing_migrations(self) -> tuple[str, ...]:
+        """Names of our migrations that the schema does not know: none, unless the database was put back under a running replica."""
+        return await self._bridge.read(_missing)
+
 
 @asynccontextmanager
 async def open_database(url: str, *, clock: Callable[[], datetime] | None = None, pool_size: int = POOL_SIZE) -> AsyncIterator[Database]:
@@ -70,6 +78,19 @@ async def open_database(url: str, *, clock: Callable[[], datetime] | None = None
 
 async def _ask(unit: Unit) -> None:
     await unit.row(_Q["settings"])
+
+
+async def _clock(unit: Unit) -> datetime:
+    row = await unit.row(_Q["now"])
+    if row is None:
+        raise Unavailable(DATABASE_GONE, "the database did not tell the time")
+    found: datetime = row["now"]
+    return found
+
+
+async def _missing(unit: Unit) -> tuple[str, ...]:
+    applied = {row["name"] for row in await unit.rows(_Q["history"])}
+    return tuple(name for name in shipped_migrations() if name not in applied)
 
 
 async def _check_settings(unit: Unit) -> None:

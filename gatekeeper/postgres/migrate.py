@@ -44,13 +44,22 @@ async def migrate(url: str) -> tuple[str, ...]:
                 await loop.run(_close, connection)
 
 
+def shipped_migrations() -> tuple[str, ...]:
+    """The names of the migrations of this version, in order."""
+    return tuple(path.stem for path in _files())
+
+
+def _files() -> list[Path]:
+    return sorted(DIRECTORY.glob("[0-9][0-9][0-9][0-9]_pre_*.sql"))
+
+
 async def _migrate(connection: Any) -> tuple[str, ...]:
     # Two replicas start at once: the second waits here and then finds everything done. The lock ends with the connection.
     await connection.execute(_Q["lock"].sql, timeout=120.0)
     await connection.execute(_Q["create_history"].sql)
     applied = {row["name"]: row["sha256"] for row in await connection.fetch(_Q["history"].sql)}
     done = []
-    for path in sorted(DIRECTORY.glob("[0-9][0-9][0-9][0-9]_pre_*.sql")):
+    for path in _files():
         text = path.read_text("utf-8")
         digest = hashlib.sha256(text.encode()).hexdigest()
         if path.stem not in applied:

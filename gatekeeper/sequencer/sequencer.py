@@ -180,10 +180,12 @@ class Sequencer:
 
     def alarm(self) -> str | None:
         """What an operator must look at, if anything: a refusal, or entries that stay unpublished for more than a minute."""
+        return "the newest checkpoint is older than 60 seconds" if self.late() else self._refusal
+
+    def late(self) -> bool:
+        """Whether entries stay unpublished for more than a minute, though nothing was refused."""
         view = self.published()
-        if self._refusal is None and view is not None and self._edge.size > view.size and self._clock() - view.at > LATE:
-            return "the newest checkpoint is older than 60 seconds"
-        return self._refusal
+        return self._refusal is None and view is not None and self._edge.size > view.size and self._clock() - view.at > LATE
 
     async def _start(self) -> None:
         key = ed25519_vkey(self._opening.origin, await self._vault.public_key())

@@ -9,13 +9,14 @@ import pytest
 import trio
 import trio.testing
 
-from gatekeeper import command, serve
+from gatekeeper import command, readiness
 from gatekeeper.api.listen import CannotListen
 from gatekeeper.bootstrap import BootstrapRefused
 from gatekeeper.command import main
 from gatekeeper.deploy.measure import Metrics
 from gatekeeper.exits import Exit, Failure
 from gatekeeper.layout_file import BadLayout
+from gatekeeper.model.readiness import Word
 from gatekeeper.policy.load import PolicyError
 from gatekeeper.ports.errors import Denied, Unavailable
 from gatekeeper.ports.log import LogRefused
@@ -144,13 +145,8 @@ async def test_a_signal_ends_the_wait_and_nothing_is_lost():
 @pytest.mark.anyio
 @pytest.mark.parametrize(("alarm", "number"), [(None, 0), ("the newest checkpoint is older than 60 seconds", 1)])
 async def test_an_alarm_of_the_log_shows_in_readiness_and_metrics(alarm, number):
-    sequencer = SimpleNamespace(published=lambda: SimpleNamespace(size=1), alarm=lambda: alarm)
-    probe = serve._probes(SimpleNamespace(ready=None), sequencer, None, None)["log"]
-    if alarm is None:
-        await probe()
-    else:
-        with pytest.raises(LookupError, match="older than 60 seconds"):
-            await probe()
+    sequencer = SimpleNamespace(published=lambda: SimpleNamespace(size=1), alarm=lambda: alarm, late=lambda: alarm is not None)
+    assert await readiness._log(sequencer) == (Word.OK if alarm is None else Word.BEHIND)
     parts = SimpleNamespace(policy=SimpleNamespace(current=lambda: SimpleNamespace(environments={})))
     text = await Metrics(parts, lambda: None, "test", alarm=sequencer.alarm).render()
     assert f"\npingee_log_alarm {number}\n" in text

@@ -17,6 +17,10 @@ select name, sha256 from schema_migration;
 -- name: record
 insert into schema_migration (name, sha256) values ($name, $sha256);
 
+-- name: now
+-- no-viewer: the server's own clock
+select clock_timestamp() as now;
+
 -- name: settings
 -- no-viewer: the server's own settings
 select current_setting('fsync') as fsync, current_setting('synchronous_commit') as synchronous_commit;
