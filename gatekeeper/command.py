@@ -12,6 +12,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -19,15 +20,17 @@ from urllib.parse import urlsplit
 
 import trio
 
-from gatekeeper import layout_file
+from gatekeeper import config_report, layout_file, logins
 from gatekeeper import settings as settings_file
 from gatekeeper.adapters.git import open_git
 from gatekeeper.adapters.git_policy import open_policy_source
 from gatekeeper.adapters.vault import VaultAddress
 from gatekeeper.api.listen import CannotListen
 from gatekeeper.bootstrap import BootstrapRefused
+from gatekeeper.config_report import Config
 from gatekeeper.exits import Exit, Failure
 from gatekeeper.layout_file import BadLayout
+from gatekeeper.new_instance import NewInstance, parse_target, write_instance
 from gatekeeper.policy.document import Policy
 from gatekeeper.policy.load import PolicyError
 from gatekeeper.ports.errors import Denied, PortError
@@ -35,7 +38,7 @@ from gatekeeper.ports.log import LogRefused
 from gatekeeper.postgres.log_check import RowsReport, check_rows
 from gatekeeper.postgres.migrate import migrate
 from gatekeeper.serve import VERSION, LoginLost, last_loaded, policy_origin, serve
-from gatekeeper.settings import BadSettings, Settings, parse_wrapped, read_settings
+from gatekeeper.settings import BadSettings, Settings, credential, parse_wrapped, read_private, read_settings
 from gatekeeper.tlog.checkpoint import VerifiedCheckpoint, open_checkpoint
 from gatekeeper.tlog.errors import TlogError
 from gatekeeper.tlog.note import parse_vkey
@@ -45,8 +48,13 @@ from gatekeeper.vault_setup import Setup, set_up
 MAX_NOTE: Final = 64 * 1024
 MAX_SECRETS: Final = 8192
 
-_ROLES: Final = {"P": "pipeline", "D": "developer", "R": "reviewer", "O": "operator", "S": "security team", "A": "admin or auditor"}
+_FIRST: Final = """\
+begin here:
+  pingee-gatekeeper init DIR                      write the files of a production instance, each setting explained
+  pingee-gatekeeper check-config --config FILE    what is wrong, and who holds which role; starts nothing
+  pingee-gatekeeper serve --config FILE           run one replica; its unit is among what init wrote
 
+"""
 _EPILOG: Final = (
     "exit codes: 0 ok · 1 usage or local · 2 database, vault, repository · 3 refused, or not as signed\n"
     "            4 a secret is missing or refused · 20 a bug"
@@ -135,10 +143,39 @@ def _serve(asked: argparse.Namespace) -> Exit:
     logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it tells every connection at INFO
     settings = read_settings(asked.config)
     _log_key(settings)
-    line = b"" if sys.stdin.isatty() else sys.stdin.buffer.readline(MAX_SECRETS)
+    line = _logins_line()
     if not line.strip():
-        raise Failure(Exit.LOGIN, "no secrets on standard input: the supervisor pipes one JSON line with the wrapped logins log, decide and act")
+        raise Failure(
+            Exit.LOGIN,
+            "no secrets in the credential `logins` or on standard input: the supervisor gives one JSON line with the logins log, decide and act",
+        )
     trio.run(serve, settings, parse_wrapped(line))
+    return Exit.OK
+
+
+def _logins_line() -> bytes:
+    """What the supervisor hands over: the credential, where there is one, else a line of standard input."""
+    if (file := credential("logins")) is not None:
+        return read_private(file).encode()
+    return b"" if sys.stdin.isatty() else sys.stdin.buffer.readline(MAX_SECRETS)
+
+
+def _mint(asked: argparse.Namespace) -> Exit:
+    if asked.renew:
+        logins.renew(asked.config, asked.token_file)
+    else:
+        print(logins.mint_logins(asked.config, asked.token_file))
+    return Exit.OK
+
+
+def _init(asked: argparse.Namespace) -> Exit:
+    targets = tuple(parse_target(text) for text in asked.target or ["web-1=CHANGE-ME:22"])
+    instance = asked.instance or "production"
+    origin = asked.origin or f"CHANGE-ME.example/log/{datetime.now(UTC).year}"
+    new = NewInstance(instance, asked.environment or instance, origin, asked.public_url.rstrip("/"), targets, asked.command)
+    for file in write_instance(asked.directory, new):
+        print(file)
+    _say(f"now read {asked.directory / 'README.md'}: who does what next, and what each hands over to whom")
     return Exit.OK
 
 
@@ -162,13 +199,12 @@ def _bootstrap(asked: argparse.Namespace) -> Exit:
 
 def _check_config(asked: argparse.Namespace) -> Exit:
     settings = read_settings(asked.config)
-    key = _log_key(settings)
-    policy = trio.run(_tip_of_policy, settings)
-    faults = list(_misfits(settings, policy, key))
+    config = Config(settings, trio.run(_tip_of_policy, settings), policy_origin(settings).signers, _log_key(settings))
     if asked.output == "json":
-        print(json.dumps(_config_json(settings, policy, faults), indent=1, sort_keys=True))
+        print(json.dumps(config_report.document(config), indent=1, sort_keys=True))
     else:
-        print(_config_text(settings, policy))
+        print(config_report.render(config))
+    faults = config_report.faults(config)
     for fault in faults:
         _say(f"pingee-gatekeeper: {asked.config}: {fault}")
     return Exit.USAGE if faults else Exit.OK
@@ -181,46 +217,6 @@ async def _tip_of_policy(settings: Settings) -> Policy:
         # A start would go on with the commit before; here a refused tip is what is to be said.
         await source.refresh()
         return source.current()
-
-
-def _misfits(settings: Settings, policy: Policy, key: VerifierKey) -> list[str]:
-    """Where the file and the policy contradict each other."""
-    found = []
-    if key.name != settings.origin:
-        found.append(f"[vault] log_key is of {key.name}, and origin is {settings.origin}")
-    for component in policy.components.values():
-        for environment, targets in component.targets.items():
-            for target in targets:
-                known = settings.targets.get(target)
-                if known is None:
-                    found.append(f"the policy deploys {component.name} in {environment} to {target}, and there is no [targets.{target}]")
-                elif known.environment != environment:
-                    found.append(f"[targets.{target}] is of {known.environment}, and the policy deploys {component.name} in {environment} to it")
-    return found
-
-
-def _config_json(settings: Settings, policy: Policy, faults: list[str]) -> dict[str, object]:
-    targets = {name: {"environment": t.environment, "address": _place(t.address.host, t.address.port)} for name, t in settings.targets.items()}
-    return {
-        "instance": settings.instance,
-        "origin": settings.origin,
-        "policy": {"commit": policy.commit, "digest": str(policy.digest)},
-        "environments": {name: e.environment_class.value for name, e in policy.environments.items()},
-        "targets": targets,
-        "roles": [{"role": grant.role, "group": grant.group, "scope": grant.scope} for grant in policy.roles],
-        "faults": faults,
-    }
-
-
-def _config_text(settings: Settings, policy: Policy) -> str:
-    lines = [f"instance  {settings.instance}", f"log       {settings.origin}", f"policy    {policy.commit}"]
-    lines += [f"target    {n}: {t.environment}, {_place(t.address.host, t.address.port)}" for n, t in sorted(settings.targets.items())]
-    lines += [f"role      {grant.role} ({_ROLES.get(grant.role, '?')}) in {grant.scope}: group {grant.group}" for grant in policy.roles]
-    return "\n".join(lines)
-
-
-def _place(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _fsck(asked: argparse.Namespace) -> Exit:
@@ -285,20 +281,32 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-_SERVE = """Run one replica until SIGTERM. It keeps no secret on disk: at every start the supervisor pipes one
-JSON line to standard input,
+_SERVE = """Run one replica until SIGTERM. It keeps no secret on disk: at every start the supervisor hands over
+one JSON line,
   {"log": {"role_id": ..., "token": ...}, "decide": {...}, "act": {...}}
-where each token is a wrapped single-use secret id of the vault. When the vault no longer accepts
+where each token is a wrapped single-use secret id of the vault: as the systemd credential `logins`
+($CREDENTIALS_DIRECTORY/logins), else on standard input. When the vault no longer accepts
 one of the three logins, the replica stops with exit code 2, to be started anew with fresh ones."""
 _MIGRATE = """Bring the database's schema up to date. Replicas do it at their start too; run it before, to see
 it fail where nobody waits. Running it again changes nothing."""
 _CHECK = """Read the configuration file, load the policy repository that it names as a start would (every
 signature from the pinned first commit), and say what is wrong. Changes nothing, needs no vault
-and no database. Prints the instance, the policy's commit, the targets, and which group holds
-which role where (ENVIRONMENT/COMPONENT).
+and no database. Prints the instance, the policy's commit, targets and modes, who holds which role
+where (ENVIRONMENT/COMPONENT), who may vote, and warns of what is lawful and seldom meant: a role
+that nobody holds, a second person who is missing. People are those of people.toml; an issuer that
+is named in issuers.toml may put others into a group.
 
 The configuration file:
 """
+_INIT = """Write the files of a production instance into DIR, which is empty or not there: the commented
+configuration, systemd units that hand over credentials, the vault's layout, the doorkeeper's
+installation for each target, a skeleton of the policy repository, and README.md: the next steps in
+order, who does them, what each hands over to whom. Asks nothing. What only people can know says
+CHANGE-ME, and the commands refuse it until it is filled in."""
+_LOGINS = """Print the line that `serve` reads: three wrapped single-use logins, minted with the supervisor's
+token, which can do nothing else and is prolonged by --renew. Run by the units that init writes,
+as another user than the gatekeeper's. Of the configuration only instance, [vault] url and ca_file
+are read."""
 _FSCK = """Rehash every row of the deploy log in PostgreSQL itself, below the newest stored checkpoint:
 bodies, leaf hashes, look-up columns, full tiles, every stored checkpoint. Reads only. Ends with 3
 and names the first entry that is not as signed. Without --since a cut tail cannot be told from a
@@ -323,7 +331,7 @@ def _example(text: str | None) -> str:
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="pingee-gatekeeper", description="The gatekeeper: decides, logs, and only then deploys.")
+    parser = _Parser(prog="pingee-gatekeeper", description="The gatekeeper: decides, logs, and only then deploys.", epilog=_FIRST + _EPILOG)
     parser.add_argument("--version", action="version", version=f"pingee-gatekeeper {VERSION}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
 
@@ -336,16 +344,27 @@ def _parser() -> _Parser:
     # The example of each file is the one at the top of its reader.
     check_text, bootstrap_text = _CHECK + _example(settings_file.__doc__), _BOOTSTRAP + _example(layout_file.__doc__)
     served = add(commands, "serve", _serve, "run one replica", _SERVE)
+    minted = add(commands, "logins", _mint, "mint fresh logins for a start of serve, or prolong the supervisor's token", _LOGINS)
+    minted.add_argument("--token-file", type=Path, metavar="FILE", help="default: the credential supervisor.token; mode 0600")
+    minted.add_argument("--renew", action="store_true", help="only prolong the supervisor's token")
     migrated = add(commands, "migrate", _migrate, "bring the database's schema up to date", _MIGRATE)
     checked = add(commands, "check-config", _check_config, "read configuration and policy, and say what is wrong", check_text)
     log = commands.add_parser("log", help="check the deploy log in the database", description="The deploy log in the database.")
     within_log = log.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
     fsck = add(within_log, "fsck", _fsck, "rehash every row of the log in PostgreSQL itself", _FSCK)
-    for command in (served, migrated, checked, fsck):
+    for command in (served, minted, migrated, checked, fsck):
         command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the replica's configuration; see docs/operating.md")
     fsck.add_argument("--since", type=Path, metavar="CHECKPOINT", help="a checkpoint kept outside: it must be a prefix")
     for command in (checked, fsck):
         command.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    new = add(commands, "init", _init, "write the files of a production instance", _INIT)
+    new.add_argument("directory", type=Path, metavar="DIR")
+    new.add_argument("--instance", metavar="NAME", help="the security domain (default: production)")
+    new.add_argument("--environment", metavar="ENV", help="what it deploys to (default: the instance's name)")
+    new.add_argument("--origin", metavar="O", help="the log's name, HOST/PATH, for ever")
+    new.add_argument("--public-url", metavar="URL", default="https://CHANGE-ME.example:8443", help="under which people and pipelines reach it")
+    new.add_argument("--target", metavar="NAME=HOST:PORT", action="append", help="a host to deploy to, its SSH port; may be given again")
+    new.add_argument("--command", metavar="PATH", default="/opt/pingee/bin/pingee-gatekeeper", help="of pingee-gatekeeper on the host that runs it")
     vault = add(commands, "bootstrap", _bootstrap, "set up a vault from a layout, and revoke its root token", bootstrap_text)
     vault.add_argument("--vault", required=True, metavar="URL", help="https:// address of the server")
     vault.add_argument("--ca-file", type=Path, required=True, metavar="FILE", help="PEM of the CA that its certificate comes from")

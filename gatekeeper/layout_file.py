@@ -45,6 +45,7 @@ from typing import Final
 from gatekeeper.adapters.vault_act import DeployTarget
 from gatekeeper.adapters.vault_layout import Builder, ComponentSettings, Instance, Layout, Person, Platform
 from gatekeeper.model.fields import FieldError, Fields
+from gatekeeper.model.unfilled import sentence, unfilled
 
 MAX_FILE: Final = 256 * 1024
 _ALGORITHMS: Final = ("ES256",)
@@ -57,7 +58,11 @@ class BadLayout(ValueError):
 def read_layout(file: Path) -> Layout:
     """Read and check a layout with every file that it names; raises `BadLayout`."""
     try:
-        fields = Fields(tomllib.loads(_text(file)))
+        text = _text(file)
+        document = tomllib.loads(text)
+        if places := unfilled(document, text):
+            raise BadLayout(f"{file}: {sentence(places)}")
+        fields = Fields(document)
         layout = _Reading(file.parent.resolve()).layout(fields)
     except tomllib.TOMLDecodeError as error:
         raise BadLayout(f"{file}: {error}") from None

@@ -46,11 +46,14 @@
     host_keys = ["ssh-ed25519 AAAA..."]
     source_address = "10.0.0.2"            # ours, as the target sees it
 
-The three vault logins come as wrapped single-use secrets on standard input, one JSON line, at every start; nothing of them is stored.
+A path that begins with `$CREDENTIALS_DIRECTORY/` is a file of the directory that systemd makes of `LoadCredential=`.
+The three vault logins come as wrapped single-use secrets at every start, one JSON line: the credential `logins`, where that directory has one,
+else standard input. Nothing of them is stored.
 """
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,6 +63,7 @@ from typing import Final
 
 from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.strictjson import MalformedJson, parse_object
+from gatekeeper.model.unfilled import sentence, unfilled
 from gatekeeper.ports.target import TargetAddress
 
 MAX_FILE: Final = 256 * 1024
@@ -67,6 +71,8 @@ LOGINS: Final = ("log", "decide", "act")
 ALLOW_S: Final = 600
 MIN_ALLOW_S: Final = 10
 MAX_ALLOW_S: Final = 3600
+CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
+"""The variable in which systemd names the directory of a unit's credentials (systemd.exec(5))."""
 
 
 class BadSettings(ValueError):
@@ -136,6 +142,15 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class VaultPlace:
+    """An instance and its vault's address: what a supervisor is told."""
+
+    instance: str
+    url: str
+    ca_file: Path
+
+
+@dataclass(frozen=True)
 class Wrapped:
     """A login as the supervisor hands it over."""
 
@@ -146,7 +161,7 @@ class Wrapped:
 def read_settings(file: Path) -> Settings:
     """Read and check the configuration; raises `BadSettings`."""
     try:
-        fields = Fields(tomllib.loads(_text(file)))
+        fields = _document(file)
         settings = _Reading(file.parent.resolve()).settings(fields)
         fields.done()
     except (tomllib.TOMLDecodeError, FieldError) as error:
@@ -169,6 +184,24 @@ def parse_wrapped(line: bytes) -> Mapping[str, Wrapped]:
     return found
 
 
+def credential(name: str) -> Path | None:
+    """The file of a credential that the process was given (systemd.exec(5)), or None."""
+    directory = os.environ.get(CREDENTIALS)
+    file = None if not directory else Path(directory) / name
+    return file if file is not None and file.exists() else None
+
+
+def read_vault_place(file: Path) -> VaultPlace:
+    """Instance, and where its vault is: all that a supervisor needs of the configuration. Raises `BadSettings`."""
+    try:
+        fields = _document(file)
+        vault = fields.nested("vault")
+        reading = _Reading(file.parent.resolve())
+        return VaultPlace(fields.name("instance"), _https(vault, "url"), reading.path(vault, "ca_file"))
+    except (tomllib.TOMLDecodeError, FieldError) as error:
+        raise BadSettings(f"{file}: {error}") from error
+
+
 class _Reading:
     def __init__(self, base: Path) -> None:
         self._base = base
@@ -180,14 +213,14 @@ class _Reading:
             instance=fields.name("instance"),
             origin=fields.text("origin", max_length=200),
             public_url=_https(fields, "public_url").rstrip("/"),
-            state=self._path(fields, "state"),
+            state=self.path(fields, "state"),
             allow_s=fields.optional("allow_s", partial(fields.integer, minimum=MIN_ALLOW_S, maximum=MAX_ALLOW_S)) or ALLOW_S,
             public=self._listen(fields.nested("public"), tls=True),
             operator=self._listen(fields.nested("operator"), tls=False),
             database_url=self._secret(database, "url_file"),
             vault=self._vault(fields.nested("vault")),
             policy=self._policy(fields.nested("policy")),
-            artifacts=self._path(artifacts, "directory"),
+            artifacts=self.path(artifacts, "directory"),
             max_blob=artifacts.integer("max_blob", minimum=1, maximum=8 * 1024**3),
             targets={name: self._target(name, targets.nested(name)) for name in targets.names()},
         )
@@ -199,8 +232,8 @@ class _Reading:
         listen = Listen(
             host=fields.text("host"),
             port=fields.integer("port", minimum=0, maximum=65535),
-            certificate=self._path(fields, "certificate") if tls else None,
-            key=self._path(fields, "key") if tls else None,
+            certificate=self.path(fields, "certificate") if tls else None,
+            key=self.path(fields, "key") if tls else None,
             connections_per_address=fields.optional("connections_per_address", lambda key: fields.integer(key, minimum=1, maximum=100_000)),
         )
         fields.done()
@@ -209,9 +242,9 @@ class _Reading:
     def _vault(self, fields: Fields) -> VaultSettings:
         vault = VaultSettings(
             url=_https(fields, "url"),
-            ca_file=self._path(fields, "ca_file"),
-            log_vkey=_text(self._path(fields, "log_key")).strip(),
-            receipt_key=_text(self._path(fields, "receipt_key")).encode(),
+            ca_file=self.path(fields, "ca_file"),
+            log_vkey=self._pinned(fields, "log_key").strip(),
+            receipt_key=self._pinned(fields, "receipt_key").encode(),
             key_version=fields.integer("key_version", minimum=1, maximum=10_000),
         )
         fields.done()
@@ -222,7 +255,7 @@ class _Reading:
             remote=fields.text("remote", max_length=1024),
             branch=fields.text("branch"),
             root=fields.commit("root"),
-            signers=self._path(fields, "signers"),
+            signers=self.path(fields, "signers"),
             refresh_s=fields.integer("refresh_s", minimum=1, maximum=3600),
         )
         fields.done()
@@ -245,15 +278,48 @@ class _Reading:
             raise fields.error("host_keys", "must pin at least one key: a target that anybody can play is no target")
         return target
 
-    def _path(self, fields: Fields, key: str) -> Path:
-        return self._base / fields.text(key, max_length=1024)
+    def path(self, fields: Fields, key: str) -> Path:
+        """A path of the file: of a credential, or relative to the file."""
+        text = fields.text(key, max_length=1024)
+        if not text.startswith(f"${CREDENTIALS}/"):
+            return self._base / text
+        directory = os.environ.get(CREDENTIALS)
+        if not directory:
+            remedy = "start it by its unit, or set the variable to the directory that the unit's LoadCredential= names"
+            raise fields.error(key, f"is a credential, and {CREDENTIALS} is not set: {remedy}")
+        return Path(directory) / text.partition("/")[2]
+
+    def _pinned(self, fields: Fields, key: str) -> str:
+        file = self.path(fields, key)
+        if not file.is_file():
+            raise fields.error(key, f"names {file}, which is not there: the bootstrap of the vault writes it, and it is copied from there")
+        return _text(file)
 
     def _secret(self, fields: Fields, key: str) -> str:
-        file = self._path(fields, key)
-        text = _text(file).strip()
-        if file.stat().st_mode & 0o077:
-            raise BadSettings(f"{file}: others can read it, and it may hold a password: chmod 600")
-        return text
+        file = self.path(fields, key)
+        if not file.is_file():
+            raise fields.error(key, f"names {file}, which is not there: write the URL into it, mode 0600")
+        return read_private(file).strip()
+
+
+def read_private(file: Path) -> str:
+    """The text of a file that nobody else can read; raises `BadSettings`.
+
+    systemd gives a credential to the unit's user by an access control list, which shows as readable by the group.
+    """
+    text = _text(file)
+    others = 0o037 if str(file.parent) == os.environ.get(CREDENTIALS) else 0o077
+    if file.stat().st_mode & others:
+        raise BadSettings(f"{file}: others can read it, and it may hold a password: chmod 600")
+    return text
+
+
+def _document(file: Path) -> Fields:
+    text = _text(file)
+    document = tomllib.loads(text)
+    if places := unfilled(document, text):
+        raise BadSettings(f"{file}: {sentence(places)}")
+    return Fields(document)
 
 
 def _https(fields: Fields, key: str) -> str:

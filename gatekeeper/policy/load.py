@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from gatekeeper.model.decision import Mode
 from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.fields import FieldError, Fields
+from gatekeeper.model.unfilled import sentence, unfilled
 
 from .document import (
     Builder,
@@ -124,9 +125,13 @@ def _toml(data: bytes, file: str) -> Fields:
     if len(data) > MAX_FILE:
         raise PolicyError(file, f"more than {MAX_FILE} bytes")
     try:
-        return Fields(tomllib.loads(data.decode("utf-8")))
+        text = data.decode("utf-8")
+        document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # tomllib passes on int()'s own ValueError for a number of thousands of digits
         raise PolicyError(file, f"does not parse: {error}") from error
+    if places := unfilled(document, text):
+        raise PolicyError(file, sentence(places))
+    return Fields(document)
 
 
 def _read(files: Mapping[str, bytes], file: str) -> Fields:

@@ -1,0 +1,199 @@
+"""What `pingee-gatekeeper check-config` tells: what is where, who holds which role, and what people should look at before they rely on it.
+
+A fault contradicts the policy or the file, and nothing should be started with it. A warning is lawful, and seldom meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gatekeeper.policy.document import Component, Environment, Policy, RoleGrant
+from gatekeeper.settings import Settings
+from gatekeeper.tlog.signature import VerifierKey
+
+_ROLES: Final = {"P": "pipeline", "D": "developer", "R": "reviewer", "O": "operator", "S": "security team", "A": "admin or auditor"}
+_IN_PAIRS: Final[Mapping[str, str]] = {"O": "breakglass", "S": "lifting an embargo", "A": "an exemption"}
+"""Roles of which two people act together, and in what."""
+_KEY_TYPES: Final = ("ssh-", "sk-", "ecdsa-")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration file and the policy that it names, both read."""
+
+    settings: Settings
+    policy: Policy
+    signers: bytes
+    """the pinned allowed_signers"""
+    key: VerifierKey
+
+
+def faults(config: Config) -> list[str]:
+    """Where the file and the policy contradict each other; each says what to do."""
+    settings, found = config.settings, []
+    if config.key.name != settings.origin:
+        found.append(f"/vault/log_key is of the log {config.key.name}, and /origin is {settings.origin}: pin the key of this log, or name its origin")
+    for component, environment, target in _places(config.policy):
+        known = settings.targets.get(target)
+        if known is None:
+            found.append(
+                f"/targets/{target} is missing: the policy deploys {component.name} in {environment} to it; add [targets.{target}], or mend the policy"
+            )
+        elif known.environment != environment:
+            found.append(
+                f"/targets/{target}/environment is {known.environment}, and the policy deploys {component.name} in {environment} to it: mend it"
+            )
+    return found
+
+
+def warnings(config: Config) -> list[str]:
+    """What is lawful and seldom meant."""
+    return [*_of_roles(config.policy), *_of_votes(config.policy), *_of_targets(config), *_of_owners(config.signers)]
+
+
+def people_with(policy: Policy, groups: Iterable[str]) -> tuple[str, ...]:
+    """Everybody of people.toml who is in one of the groups, by name."""
+    wanted = frozenset(groups)
+    return tuple(sorted(person.name for person in policy.people.values() if person.groups & wanted))
+
+
+def document(config: Config) -> dict[str, object]:
+    """What `-o json` prints."""
+    settings, policy = config.settings, config.policy
+    targets = {name: {"environment": t.environment, "address": _address(t.address.host, t.address.port)} for name, t in settings.targets.items()}
+    return {
+        "instance": settings.instance,
+        "origin": settings.origin,
+        "policy": {"commit": policy.commit, "digest": str(policy.digest), "owners": sorted(_owners(config.signers))},
+        "environments": {name: e.environment_class.value for name, e in policy.environments.items()},
+        "components": [
+            {"component": c.name, "project": c.project, "environment": environment, "target": target, "mode": c.mode.value}
+            for c, environment, target in _places(policy)
+        ],
+        "targets": targets,
+        "roles": [
+            {"role": grant.role, "group": grant.group, "scope": grant.scope, "people": list(people_with(policy, [grant.group]))}
+            for grant in policy.roles
+        ],
+        "votes": [
+            {
+                "environment": e.name,
+                "label": v.label,
+                "value": v.value,
+                "count": v.count,
+                "groups": sorted(v.groups),
+                "people": list(people_with(policy, v.groups)),
+            }
+            for e in policy.environments.values()
+            if (v := e.votes) is not None
+        ],
+        "override": "at each target: two different people whose keys are pinned there; see targets' override-keys",
+        "faults": faults(config),
+        "warnings": warnings(config),
+    }
+
+
+def render(config: Config) -> str:
+    """For people."""
+    settings, policy = config.settings, config.policy
+    lines = [f"instance  {settings.instance}", f"log       {settings.origin}", f"policy    {policy.commit}"]
+    lines.append(
+        f"owners    {_names(sorted(_owners(config.signers)))} sign the policy's first commit; later ones are signed by whom the one before names"
+    )
+    lines += [f"target    {n}: {t.environment}, {_address(t.address.host, t.address.port)}" for n, t in sorted(settings.targets.items())]
+    lines += [f"component {c.name} in {environment}: {c.mode.value}, to {target}" for c, environment, target in _places(policy)]
+    lines += [
+        f"role      {_role(grant)} in {grant.scope}: group {grant.group}: {_names(people_with(policy, [grant.group]))}" for grant in policy.roles
+    ]
+    lines += [f"votes     {_votes(policy, environment)}" for environment in policy.environments.values()]
+    lines.append("override  at each target, by two different people whose keys are pinned there, and nobody else")
+    lines += [f"warning   {warning}" for warning in warnings(config)]
+    return "\n".join(lines)
+
+
+def _votes(policy: Policy, environment: Environment) -> str:
+    votes = environment.votes
+    if votes is None:
+        return f"{environment.name}: none are asked for"
+    by = f"{_names(people_with(policy, votes.groups))} of {' or '.join(sorted(votes.groups))}"
+    return f"{environment.name}: {votes.count} × {votes.label} +{votes.value}, not of who wrote or pushed it, by {by}"
+
+
+def _role(grant: RoleGrant) -> str:
+    return f"{grant.role} ({_ROLES.get(grant.role, '?')})"
+
+
+def _places(policy: Policy) -> Iterator[tuple[Component, str, str]]:
+    for component in policy.components.values():
+        for environment, targets in component.targets.items():
+            for target in targets:
+                yield component, environment, target
+
+
+def _of_roles(policy: Policy) -> Iterator[str]:
+    for grant in policy.roles:
+        holders = people_with(policy, [grant.group])
+        if not holders:
+            yield f"nobody holds the role {_role(grant)} in {grant.scope}: no one of people.toml is in the group {grant.group}"
+        elif len(holders) == 1 and grant.role in _IN_PAIRS:
+            yield f"{holders[0]} alone holds the role {_role(grant)} in {grant.scope}: {_IN_PAIRS[grant.role]} needs two people"
+    for component, environment, _ in _places(policy):
+        if not any(grant.role == "O" and grant.covers(environment, component.name) for grant in policy.roles):
+            yield f"no group has the role O (operator) in {environment}/{component.name}: nobody may roll it back"
+
+
+def _of_votes(policy: Policy) -> Iterator[str]:
+    for environment in policy.environments.values():
+        votes = environment.votes
+        if votes is None:
+            continue
+        voters = people_with(policy, votes.groups)
+        if len(voters) < votes.count:
+            yield f"{environment.name} asks for {votes.count} vote(s), and {len(voters)} may vote: nothing can be deployed there"
+        elif len(voters) == votes.count:
+            yield f"{environment.name} asks for {votes.count} vote(s) of {_names(voters)}: what one of them writes can never be approved"
+        for name in voters:
+            if not policy.people[name].emails:
+                yield f"{name} may vote in {environment.name} and has no e-mail address in people.toml: own work is known only by who pushed it"
+
+
+def _of_targets(config: Config) -> Iterator[str]:
+    used = {target for _, _, target in _places(config.policy)}
+    for name in sorted(set(config.settings.targets) - used):
+        yield f"[targets.{name}] is used by no component of the policy"
+
+
+def _of_owners(signers: bytes) -> Iterator[str]:
+    owners = _owners(signers)
+    if not owners:
+        yield "the pinned allowed_signers names nobody: no policy can be loaded"
+    elif len(owners) == 1:
+        yield f"{next(iter(owners))} alone signs the policy, and so may give any role to anybody: pin a second owner, and review what is pushed"
+    keys: dict[str, str] = {}
+    for owner, owned in sorted(owners.items()):
+        for key in sorted(owned):
+            if keys.setdefault(key, owner) != owner:
+                yield f"{keys[key]} and {owner} have one key in allowed_signers: one person counts as two"
+
+
+def _owners(signers: bytes) -> dict[str, set[str]]:
+    """Principals of an OpenSSH allowed_signers file and their keys (ssh-keygen(1), ALLOWED SIGNERS)."""
+    owners: dict[str, set[str]] = {}
+    for line in signers.decode("utf-8", "replace").splitlines():
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        at = next((number for number, word in enumerate(words[1:], 1) if word.startswith(_KEY_TYPES)), None)
+        if at is not None and at + 1 < len(words):
+            owners.setdefault(words[0], set()).add(words[at + 1])
+    return owners
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nobody"
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
