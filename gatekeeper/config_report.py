@@ -39,11 +39,11 @@ def faults(config: Config) -> list[str]:
         known = settings.targets.get(target)
         if known is None:
             found.append(
-                f"/targets/{target} is missing: the policy deploys {component.name} in {environment} to it; add [targets.{target}], or mend the policy"
+                f"/targets/{target} is missing: {component.name} is deployed to it in {environment}; add [targets.{target}], or mend the policy"
             )
         elif known.environment != environment:
             found.append(
-                f"/targets/{target}/environment is {known.environment}, and the policy deploys {component.name} in {environment} to it: mend it"
+                f"/targets/{target}/environment is {known.environment}, but {component.name} is deployed to it in {environment}: mend the wrong one"
             )
     return found
 

@@ -17,10 +17,11 @@ from string import Template
 from typing import Final
 
 from gatekeeper.exits import Exit, Failure
-from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.unfilled import MARK
 from gatekeeper.shipped import example
 
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+"""as the vault's layout takes them"""
 _PLACE: Final = re.compile(r"@\{([a-z_]+)\}")
 _ORIGIN: Final = re.compile(r"[a-z0-9.-]+(?:/[a-z0-9._-]+)+")
 _TARGET: Final = re.compile(r"(?P<name>[^=]+)=(?P<host>\[[0-9a-f:]+\]|[^:\[\]\s\"\\]+):(?P<port>[0-9]{1,5})")
@@ -173,7 +174,6 @@ def _fill(text: str, places: Mapping[str, str]) -> str:
 
 
 def _named(flag: str, text: str) -> str:
-    try:
-        return Fields({"name": text}).name("name")
-    except FieldError as error:
-        raise Failure(Exit.USAGE, f"{flag} {text!r} {error.detail}") from None
+    if _NAME.fullmatch(text) is None:
+        raise Failure(Exit.USAGE, f"{flag} {text!r} is not a name: lowercase letters, digits and dashes, at most 32")
+    return text

@@ -55,7 +55,7 @@ def own_token(access: Access, now: datetime) -> Iterator[Check]:
                 f"chmod 600 {file}, and get a new token: this one may be known",
             )
     else:
-        data = (access.token or "").encode()
+        data = (access.token or "").encode("utf-8", "replace")
     yield _claims(data.decode("ascii", "replace").strip(), now)
 
 
@@ -152,7 +152,7 @@ def get(url: str, path: str, access: Access | None) -> httpx2.Response:
         token = access.token
         if token is None and access.token_file is not None and access.token_file.is_file():
             token = access.token_file.read_text("ascii", "replace").strip()[:MAX_TOKEN]
-        headers = {} if not token or not token.isprintable() else {"Authorization": f"Bearer {token}"}
+        headers = {} if not token or not (token.isascii() and token.isprintable()) else {"Authorization": f"Bearer {token}"}
     timeout = CONNECT_S * 2
     with (
         httpx2.Client(base_url=url, verify=verify, timeout=timeout, trust_env=False, follow_redirects=False) as client,

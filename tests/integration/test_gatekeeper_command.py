@@ -248,7 +248,8 @@ def test_check_config_says_what_would_be_in_force_and_what_is_wrong(tmp_path):
     document = json.loads(done.stdout)
     assert (document["instance"], document["policy"]["commit"], document["faults"]) == ("production", root, [])
     assert document["targets"] == {"web-1": {"environment": "production", "address": "10.0.0.5:22"}}
-    assert document["roles"] == [{"role": "O", "group": "operators", "scope": "production/*"}]
+    assert document["roles"] == [{"role": "O", "group": "operators", "scope": "production/*", "people": []}]
+    assert document["warnings"][0].startswith("nobody holds the role O (operator) in production/*")
     text = command("check-config", "--config", file).stdout
     assert f"policy    {root}\n" in text
     assert "role      O (operator) in production/*: group operators" in text
