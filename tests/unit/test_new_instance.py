@@ -5,18 +5,19 @@ import re
 import shutil
 import stat
 import subprocess
+import textwrap
 import tomllib
 
 import pytest
 
-from gatekeeper.command import main
+from gatekeeper import settings as settings_file
+from gatekeeper.command import _example, main
 from gatekeeper.exits import Failure
 from gatekeeper.layout_file import BadLayout, read_layout
 from gatekeeper.model.unfilled import unfilled
 from gatekeeper.new_instance import NewInstance, NewTarget, parse_target, write_instance
 from gatekeeper.policy.load import PolicyError, parse_policy
 from gatekeeper.settings import BadSettings, read_settings, read_vault_place
-from tests.unit.test_settings import GOOD
 
 NEW = NewInstance(
     "production", "production", "gate.example/log/2026", "https://gate.example", (NewTarget("web-1", "10.0.0.5", 22), NewTarget("web-2", "fe80::1", 2222)),
@@ -84,7 +85,8 @@ def test_the_configuration_explains_every_setting_and_is_read_once_filled(writte
         "web-1": ("10.0.0.5", 22, "deploy-production"), "web-2": ("fe80::1", 2222, "deploy-production"),
     }  # fmt: skip
     # Every setting that there is stands in it, with a comment of its own or of its table.
-    names = re.findall(r"^(\w+) =", GOOD, re.MULTILINE)
+    names = re.findall(r"^(\w+) =", textwrap.dedent(_example(settings_file.__doc__)), re.MULTILINE)
+    assert len(names) > 25
     assert set(names) <= set(re.findall(r"^(\w+) =", file.read_text(), re.MULTILINE))
     assert settings.operator.host == "127.0.0.1"
     assert read_vault_place(file).url == "https://vault.example:8200"
