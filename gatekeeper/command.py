@@ -147,7 +147,7 @@ def _serve(asked: argparse.Namespace) -> Exit:
     if not line.strip():
         raise Failure(
             Exit.LOGIN,
-            "no secrets in the credential `logins` or on standard input: the supervisor gives one JSON line with the logins log, decide and act",
+            "no secrets on standard input, nor in a credential `logins`: the supervisor gives one JSON line with the logins log, decide and act",
         )
     trio.run(serve, settings, parse_wrapped(line))
     return Exit.OK

@@ -79,7 +79,7 @@ def test_a_replica_starts_with_the_credentials_of_its_unit_and_no_login_works_tw
     (credentials / "logins").write_text("")
     code, out, err = ended(gatekeeper("serve", "--config", config, credentials=credentials))
     assert (code, err.count("\n")) == (4, 1)
-    assert "no secrets in the credential `logins` or on standard input" in err
+    assert "no secrets on standard input, nor in a credential `logins`" in err
     assert demo.stage.pingee(demo.world.instance("production"), "log", "fsck").code == 0
 
 

@@ -72,7 +72,7 @@ def test_usage_errors_end_with_1(capsys, arguments):
     assert "see pingee-gatekeeper" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["serve"], ["migrate"], ["check-config"], ["log", "fsck"], ["bootstrap"]])
+@pytest.mark.parametrize("arguments", [["serve"], ["migrate"], ["check-config"], ["log", "fsck"], ["bootstrap"], ["init"], ["logins"]])
 def test_help_teaches(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main([*arguments, "--help"])

@@ -6,7 +6,7 @@ import pytest
 
 from gatekeeper.api.admission import Bounds
 from gatekeeper.serve import _bounds
-from gatekeeper.settings import BadSettings, parse_wrapped, read_settings
+from gatekeeper.settings import BadSettings, credential, parse_wrapped, read_settings, read_vault_place
 
 GOOD = """
 instance = "production"
@@ -166,3 +166,62 @@ def test_how_many_connections_one_address_may_have(house):
     assert _bounds(read(house)) == Bounds()
     with pytest.raises(BadSettings, match="connections_per_address"):
         read(house, file.replace("5000", "0"))
+
+
+@pytest.fixture
+def credentials(house, monkeypatch):
+    """The directory of a unit's credentials, and a configuration that names two of them."""
+    directory = house / "credentials"
+    directory.mkdir()
+    (directory / "database-url").write_text(URL + "\n")
+    (directory / "database-url").chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(directory))
+    return directory
+
+
+CREDENTIAL = GOOD.replace('"database.url"', '"$CREDENTIALS_DIRECTORY/database-url"').replace('"tls.key"', '"$CREDENTIALS_DIRECTORY/tls.key"')
+
+
+def test_a_credential_is_a_file_of_the_units_own_directory(house, credentials):
+    settings = read(house, CREDENTIAL)
+    assert (settings.database_url, settings.public.key) == (URL, credentials / "tls.key")
+    assert credential("database-url") == credentials / "database-url"
+    assert credential("logins") is None
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o460, 0o450])
+def test_a_credential_that_others_can_read_or_write_is_refused(house, credentials, mode):
+    (credentials / "database-url").chmod(mode)
+    with pytest.raises(BadSettings, match="others can read it") as caught:
+        read(house, CREDENTIAL)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_elsewhere_a_group_that_reads_is_one_too_many(house, credentials):
+    (house / "database.url").chmod(0o440)
+    with pytest.raises(BadSettings, match="others can read it"):
+        read(house)
+
+
+def test_a_credential_without_a_unit_is_said_so(house, monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(BadSettings, match=r"/public/key: is a credential, and CREDENTIALS_DIRECTORY is not set"):
+        read(house, CREDENTIAL)
+    assert credential("logins") is None
+
+
+def test_what_was_never_filled_in_is_refused_with_its_lines_all_at_once(house):
+    text = GOOD.replace('"https://127.0.0.1:8200"', '"CHANGE-ME"').replace('["ssh-ed25519 AAAA"]', '["ssh-ed25519 AAAA", "CHANGE-ME"]')
+    lines = text.splitlines()
+    vault, keys = (next(n for n, line in enumerate(lines, 1) if line.startswith(start) and "CHANGE-ME" in line) for start in ("url =", "host_keys ="))
+    with pytest.raises(BadSettings, match=rf"gatekeeper\.toml: line {vault} /vault/url, line {keys} /targets/web-1/host_keys: still CHANGE-ME"):
+        read(house, text)
+    assert read(house, "# CHANGE-ME in a comment is nothing\n" + GOOD)
+
+
+def test_a_supervisor_reads_no_more_than_where_the_vault_is(house):
+    (house / "database.url").unlink()
+    file = house / "gatekeeper.toml"
+    file.write_text(GOOD)
+    place = read_vault_place(file)
+    assert (place.instance, place.url, str(place.ca_file)) == ("production", "https://127.0.0.1:8200", "/etc/vault-ca.pem")
