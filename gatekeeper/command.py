@@ -163,6 +163,8 @@ def _logins_line() -> bytes:
 def _mint(asked: argparse.Namespace) -> Exit:
     if asked.renew:
         logins.renew(asked.config, asked.token_file)
+    elif sys.stdout.isatty():
+        raise Failure(Exit.USAGE, "what it prints is secret, and standard output is a terminal: pipe it into serve")
     else:
         print(logins.mint_logins(asked.config, asked.token_file))
     return Exit.OK

@@ -6,6 +6,7 @@ import base64
 import binascii
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -26,6 +27,8 @@ from .server import Access
 SKEW: Final = timedelta(seconds=10)
 EXPIRING: Final = timedelta(days=14)
 CONNECT_S: Final = 5.0
+ANSWER_S: Final = 15.0
+"""for a whole answer"""
 MAX_ANSWER: Final = 256 * 1024
 MAX_TOKEN: Final = 16 * 1024
 
@@ -154,6 +157,7 @@ def get(url: str, path: str, access: Access | None) -> httpx2.Response:
             token = access.token_file.read_text("ascii", "replace").strip()[:MAX_TOKEN]
         headers = {} if not token or not (token.isascii() and token.isprintable()) else {"Authorization": f"Bearer {token}"}
     timeout = CONNECT_S * 2
+    until = time.monotonic() + ANSWER_S
     with (
         httpx2.Client(base_url=url, verify=verify, timeout=timeout, trust_env=False, follow_redirects=False) as client,
         client.stream("GET", path, headers=headers) as answer,
@@ -163,6 +167,9 @@ def get(url: str, path: str, access: Access | None) -> httpx2.Response:
             body += part
             if len(body) > MAX_ANSWER:
                 raise httpx2.DecodingError("the answer is too long")
+            if time.monotonic() > until:
+                # Each read has a timeout of its own; a byte every few seconds would never meet it.
+                raise httpx2.ReadTimeout("the answer drips")
         return httpx2.Response(
             answer.status_code, headers={n: v for n, v in answer.headers.items() if n in ("date", "content-type")}, content=bytes(body)
         )
@@ -204,11 +211,11 @@ def vault(url: str, ca_file: Path | None) -> Check:
         answer = get(url, "/v1/sys/seal-status", access)
         sealed = parse_object(answer.content).get("sealed")
     except ssl.SSLError:
-        return _found("vault", Part.VAULT, Word.UNTRUSTED)
+        return _found("vault-seal", Part.VAULT, Word.UNTRUSTED)
     except (httpx2.HTTPError, OSError, MalformedJson) as error:
         untrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
-        return _found("vault", Part.VAULT, Word.UNTRUSTED if untrusted else Word.UNREACHABLE)
-    return _found("vault", Part.VAULT, Word.OK if sealed is False else Word.SEALED)
+        return _found("vault-seal", Part.VAULT, Word.UNTRUSTED if untrusted else Word.UNREACHABLE)
+    return _found("vault-seal", Part.VAULT, Word.OK if sealed is False else Word.SEALED)
 
 
 def operator(url: str | None, now: datetime) -> Iterator[Check]:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from clients.cli import reach
 from clients.cli.check import Check
 from clients.cli.doctor import Asked, examine
 from clients.cli.reach import _found
@@ -229,12 +230,12 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def tls_server(chain, skew=timedelta()):
+def tls_server(chain, skew=timedelta(), answer=Answer):
     class Quiet(http.server.ThreadingHTTPServer):
         def handle_error(self, *_):  # a client that does not trust us hangs up
             pass
 
-    server = Quiet(("127.0.0.1", 0), type("Skewed", (Answer,), {"skew": skew}))
+    server = Quiet(("127.0.0.1", 0), type("Skewed", (answer,), {"skew": skew}))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)
     server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -270,7 +271,7 @@ def test_the_servers_certificate(tmp_path, made, code):
             assert look(url, tmp_path / "none.pem")["tls"].code == "ca-file"
             assert look(url.replace("https:", "http:"), ca)["server"].code == "server-url"
             # A vault is asked over the same TLS, and its certificate is checked as well.
-            assert look(url, stranger, vault=url)["vault"].code == "vault-untrusted"
+            assert look(url, stranger, vault=url)["vault-seal"].code == "vault-untrusted"
 
 
 def test_a_clock_that_is_off_by_an_hour_and_a_listener_that_is_none(tmp_path):
@@ -281,6 +282,29 @@ def test_a_clock_that_is_off_by_an_hour_and_a_listener_that_is_none(tmp_path):
         assert "s behind this machine's" in found["clock"].sentence
 
 
+def test_a_server_that_drips_is_not_waited_for(tmp_path, monkeypatch):
+    ca, chain = certificate(tmp_path, days=20)
+    over = threading.Event()
+
+    class Dripping(Answer):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while not over.wait(0.05):
+                    self.wfile.write(b"x")
+                    self.wfile.flush()
+            except OSError:
+                pass
+
+    monkeypatch.setattr(reach, "ANSWER_S", 0.3)
+    with tls_server(chain, answer=Dripping) as url:
+        try:
+            assert look(url, ca)["server"].code == "server-silent"
+        finally:
+            over.set()
+
+
 def test_everything_down_is_said_in_sentences_with_exit_3(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "clients.cli.main", "doctor", "--server", "https://127.0.0.1:1", "--operator", "http://127.0.0.1:1",
@@ -289,5 +313,5 @@ def test_everything_down_is_said_in_sentences_with_exit_3(tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (3, "")
     said = [line for line in done.stdout.splitlines() if line.startswith("WRONG")]
-    assert [line.split()[1] for line in said] == ["token:", "server:", "log-policy:", "vault:", "operator:"]
+    assert [line.split()[1] for line in said] == ["token:", "server:", "log-policy:", "vault-seal:", "operator:"]
     assert "cannot tell  parts: vault, database, log, policy and targets are known only from a gatekeeper that runs" in done.stdout

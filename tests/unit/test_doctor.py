@@ -89,7 +89,7 @@ def test_all_is_well(world, policy):
     world["/v1/whoami"] = answer(b"{}")
     checks = found(asked(token=token(), log_policy=policy, operator=OPERATOR, vault="https://vault.example"))
     assert {name for name, check in checks.items() if not check.ok} == set()
-    assert set(checks) == {"token", "tls", "server", "login", "clock", "log-policy", "vault", "operator-clock", "database"}
+    assert set(checks) == {"token", "tls", "server", "login", "clock", "log-policy", "vault-seal", "operator-clock", "database"}
     assert verdict(tuple(checks.values())) is Exit.OK
 
 
@@ -222,7 +222,7 @@ def test_a_trusted_root_that_is_named_must_be_there(world, tmp_path):
 )
 def test_a_vault_is_asked_whether_it_is_sealed(world, said, code):
     world["/v1/sys/seal-status"] = said
-    assert found(asked(vault="https://vault.example"))["vault"].code == code
+    assert found(asked(vault="https://vault.example"))["vault-seal"].code == code
 
 
 def test_an_operators_listener_that_is_away_or_is_none(world):
