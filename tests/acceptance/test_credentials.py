@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,24 +33,48 @@ def ended(process):
 
 @pytest.fixture
 def unit(demo, tmp_path):
-    """Configuration and credentials of a further replica of the demo's production, as its unit would have them."""
+    """A further replica of the demo's production from what `init` writes, filled in as its README says: configuration and credentials."""
     production, directory = demo.world.instance("production"), Path(demo.world.directory)
     folder = Path(production.log_file).parent
-    credentials = tmp_path / "credentials"
-    credentials.mkdir(mode=0o700)
-    for name, source in (("database-url", production.database_url_file), ("tls.key", folder / "tls" / "tls.key"),
-                         ("supervisor.token", directory / "operator" / "supervisor.token")):  # fmt: skip
-        shutil.copyfile(source, credentials / name)
-        (credentials / name).chmod(0o440)  # what an access control list for the unit's user looks like
-    config = folder / f"{tmp_path.name}.toml"
-    lines = (folder / "gatekeeper.toml").read_text().splitlines()
-    lines = ["port = 0" if line.startswith("port = ") and number < 18 else line for number, line in enumerate(lines)]
-    text = "\n".join(lines).replace('state = "state"', f'state = "{tmp_path}/state"').replace('"tls/tls.key"', '"$CREDENTIALS_DIRECTORY/tls.key"')
-    text = text.replace(f'"{production.database_url_file}"', '"$CREDENTIALS_DIRECTORY/database-url"')
-    config.write_text(text + "\n")
-    assert text.count("$CREDENTIALS_DIRECTORY/") == 2
-    yield config, credentials
-    config.unlink()
+    known = tomllib.loads((folder / "gatekeeper.toml").read_text())
+    target = known["targets"][production.target]
+    code, _, err = ended(
+        gatekeeper("init", tmp_path / "new", "--instance", "production", "--origin", production.origin, "--public-url", "https://127.0.0.1:9",
+                   "--target", f"{production.target}=127.0.0.1:{target['port']}")
+    )  # fmt: skip
+    assert code == 0, err
+    home = tmp_path / "new" / "gatekeeper"
+    for source, name in (
+        (folder / "log.vkey", "pins/production.vkey"), (folder / "receipt.pem", "pins/production-receipt.pem"), (folder / "tls" / "tls.pem", "pins/tls.pem"),
+        (known["vault"]["ca_file"], "pins/vault-ca.pem"), (known["policy"]["signers"], "pins/allowed_signers"), (folder / "tls" / "tls.key", "credentials/tls.key"),
+        (production.database_url_file, "credentials/database-url"), (directory / "operator" / "supervisor.token", "credentials/supervisor.token"),
+    ):  # fmt: skip
+        shutil.copyfile(source, home / name)
+    credentials = home / "credentials"
+    for file in credentials.iterdir():
+        file.chmod(0o440)  # what an access control list for the unit's user looks like
+    config = home / "gatekeeper.toml"
+    refused = ended(gatekeeper("check-config", "--config", config, credentials=credentials))
+    assert refused[0] == 1
+    assert "/vault/url" in refused[2]
+    text = config.read_text().replace("/var/lib/pingee-gatekeeper/production", str(tmp_path)).replace("port = 8443", "port = 0").replace("port = 8444", "port = 0")
+    for key, value in (("url", known["vault"]["url"]), ("remote", known["policy"]["remote"]), ("root", known["policy"]["root"]),
+                       ("host_keys", target["host_keys"]), ("source_address", "127.0.0.1")):  # fmt: skip
+        text, times = re.subn(rf"^{key} = .*CHANGE-ME.*$", f"{key} = {json.dumps(value)}", text, flags=re.MULTILINE)
+        assert times == 1
+    config.write_text(text)
+    return config, credentials
+
+
+def test_what_init_wrote_passes_check_config_once_filled_in(unit):
+    config, credentials = unit
+    code, out, err = ended(gatekeeper("check-config", "--config", config, "-o", "json", credentials=credentials))
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["faults"] == []
+    assert {(role["role"], role["group"]) for role in found["roles"]} >= {("O", "operators"), ("R", "reviewers")}
+    assert [vote["people"] for vote in found["votes"]] == [["alice", "bob"]]
+    assert any("alone signs the policy" in warning for warning in found["warnings"])
 
 
 def test_a_replica_starts_with_the_credentials_of_its_unit_and_no_login_works_twice(demo, unit, tmp_path):
