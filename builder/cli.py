@@ -49,6 +49,7 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
         here = str(os.stat("/proc/self/ns/mnt").st_ino)  # noqa: PTH116
         if options.inside in {None, here}:
             workspace.enter_namespace([*given, f"--inside={here}"])
+        _yield_memory()
         os.umask(0o022)
         signal.signal(signal.SIGTERM, _terminated)
 
@@ -76,6 +77,13 @@ def _end(fault: BuildFault, options: argparse.Namespace, url: str) -> int:
     if options.output == "json":
         _print_json({"ok": False, "code": fault.code, "detail": fault.sentence, "log_url": url})
     return FAILED if isinstance(fault, BuildFailed) else NO_VERDICT
+
+
+def _yield_memory() -> None:
+    # Processes of a build are bounded one by one, not in sum: where memory runs out, the kernel ends them and not what stands beside us.
+    # proc(5): raised by root, it cannot be lowered by the build.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000\n", "ascii")
 
 
 def _terminated(*_arguments: object) -> NoReturn:

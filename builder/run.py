@@ -166,6 +166,7 @@ class _Run:
             into=self._space.src,
             document=pipeline.FILE,
             max_document=pipeline.MAX_BYTES,
+            max_files=self._order.bounds.files,
         )
         shutil.rmtree(self._space.keep / "git")
         return found

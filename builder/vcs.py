@@ -18,8 +18,13 @@ from gatekeeper.model.digest import is_commit
 from .fault import BuildFault
 
 GIT: Final = "/usr/bin/git"
+PRLIMIT: Final = "/usr/bin/prlimit"
+_GIT_MEMORY: Final = 4 * 2**30
+"""Address space of each git process, in bytes: what a stranger's objects unfold to is not known before."""
+_CHUNK: Final = 65536
 _FETCH_S: Final = 300
 _LOCAL_S: Final = 60
+_LIMITED: Final = (PRLIMIT, f"--as={_GIT_MEMORY}", "--core=0", "--", GIT)
 _ENTRY = re.compile(rb"(?P<mode>[0-7]{6}) (?P<kind>[a-z]+) [0-9a-f]{40,64}\t")
 
 
@@ -46,10 +51,11 @@ def check_repository(repository: str) -> str:
     return repository
 
 
-def check_out(remote: str, commit: str, *, keep: Path, into: Path, document: str, max_document: int) -> Checkout:
+def check_out(remote: str, commit: str, *, keep: Path, into: Path, document: str, max_document: int, max_files: int) -> Checkout:
     """Fetch `commit` from `remote` and write its tree to the empty directory `into`; `keep` is the worker's own directory.
 
-    Raises `BuildFault`: `commit-unknown`, `repository-unreadable`, `config-invalid` (no such document), `workspace-full`.
+    Raises `BuildFault`: `commit-unknown`, `repository-unreadable`, `config-invalid` (no such document), `workspace-full` (more than
+    `max_files` files and directories, or more bytes than there is room for).
     """
     if not is_commit(commit):
         raise BuildFault("commit-unknown", "a commit is named by its full id: 40 or 64 lowercase hexadecimal digits")
@@ -65,6 +71,8 @@ def check_out(remote: str, commit: str, *, keep: Path, into: Path, document: str
         raise BuildFault("commit-unknown", f"the repository has no commit {commit}")
     tree = git.must("rev-parse", "--verify", f"{commit}^{{tree}}").decode("ascii").strip()
     found = Checkout(commit, tree, _document(git, commit, document, max_document))
+    if git.counts_more(tree, max_files):
+        raise BuildFault("workspace-full", f"the commit's tree holds more than {max_files} files and directories")
     git.must("read-tree", commit)
     if git.run("--work-tree", str(into), "checkout-index", "--all", "--quiet", timeout=_FETCH_S).returncode != 0:
         raise BuildFault("workspace-full", "the commit's tree does not fit into the workspace")
@@ -110,7 +118,7 @@ class _Git:
     def run(self, *arguments: str, timeout: float = _LOCAL_S) -> subprocess.CompletedProcess[bytes]:
         try:
             return subprocess.run(
-                [GIT, *arguments],
+                [*_LIMITED, *arguments],
                 env=self._environment,
                 cwd=self.directory.parent,
                 stdin=subprocess.DEVNULL,
@@ -119,9 +127,31 @@ class _Git:
                 timeout=timeout,
             )
         except FileNotFoundError:
-            raise BuildFault("repository-unreadable", f"{GIT} is missing; install git") from None
+            raise BuildFault("repository-unreadable", f"{PRLIMIT} is missing; install util-linux") from None
         except subprocess.TimeoutExpired:
             raise BuildFault("repository-unreadable", f"git {arguments[0]} took longer than {timeout:.0f} s") from None
+
+    def counts_more(self, tree: str, most: int) -> bool:
+        """Whether a tree has more entries than `most`, counted no further.
+
+        Ten trees within each other, each naming the one below ten times, are a kilobyte of objects and ten thousand million files.
+        """
+        with subprocess.Popen(
+            [*_LIMITED, "ls-tree", "-r", "-t", "-z", "--name-only", tree],
+            env=self._environment,
+            cwd=self.directory.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            if process.stdout is None:
+                raise AssertionError("the output is a pipe")
+            found = 0
+            while found <= most and (data := process.stdout.read(_CHUNK)):
+                found += data.count(b"\0")
+            if found > most:
+                process.kill()
+        return found > most
 
     def must(self, *arguments: str) -> bytes:
         done = self.run(*arguments)

@@ -13,6 +13,7 @@ from typing import Any
 from . import refusals
 from .git import git
 from .health import health_rollback
+from .hostile import hostile_build
 from .restart import restart_mid_deploy
 from .steps import Built, Stage
 from .telling import StepFailed, Telling
@@ -42,6 +43,7 @@ def show(world: World, telling: Telling) -> dict[str, Any]:
     stale = refusals.deny_stale_vote(stage, telling, production, second, second_ping)
     leases += [own, stale, refusals.deny_wrong_bytes(stage, telling, production)]
     _rollback(stage, telling, test, production, second, second_ping, first)
+    hostile_build(stage, telling)
     health_rollback(stage, telling, test, production)
     restart_mid_deploy(stage, telling, test, production)
     yours = telling.seconds_of("build", "acceptance", "vote")

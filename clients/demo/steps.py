@@ -20,6 +20,7 @@ from .telling import StepFailed
 from .world import InstanceWorld, World
 
 COMMAND_S: Final = 180
+MAIN: Final = "refs/heads/main"
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,24 @@ class Stage:
             file.write(self.platform.token(run, audience, life_s=life_s))
         return path
 
-    def build(self, commit: str, *, actor: str = "alice") -> Built:
+    def build(self, commit: str, *, ref: str = MAIN, actor: str = "alice") -> Built:
         """One run of the pipeline's commit stage: sandbox, sign, submit to every instance."""
-        run = self.platform.start_run(project=self.world.project, commit=commit, ref="refs/heads/main", actor=actor)
+        run = self.start_run(commit, ref=ref, actor=actor)
         started = time.monotonic()
-        out = self.out(run)
-        done = self._run(module("builder.cli", *self._build_arguments(run), "--out", str(out)), {}, 0)
-        document = done.document()
+        document = self.run_build(run).document()
         return Built(commit, document["tree"], document["artifact"], run, document["log_url"], time.monotonic() - started)
+
+    def start_run(self, commit: str, *, ref: str = MAIN, actor: str = "alice") -> Run:
+        """A run of the pipeline, caused by somebody's push."""
+        return self.platform.start_run(project=self.world.project, commit=commit, ref=ref, actor=actor)
+
+    def run_build(self, run: Run, *, code: int | None = 0) -> Done:
+        """The builder, for a run's commit stage; another exit code fails the step."""
+        return self._run(self.build_command(run), {}, code)
+
+    def build_command(self, run: Run) -> list[str]:
+        """The builder's command line for a run's commit stage."""
+        return module("builder.cli", *self._build_arguments(run), "--out", str(self.out(run)))
 
     def accept(self, test: InstanceWorld, built: Built, deployed: Any) -> None:
         """A second run: the acceptance stage of the same commit against the test deployment, its result submitted to every instance."""
