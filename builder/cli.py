@@ -81,7 +81,6 @@ def _end(fault: BuildFault, options: argparse.Namespace, url: str) -> int:
 
 def _yield_memory() -> None:
     # Processes of a build are bounded one by one, not in sum: where memory runs out, the kernel ends them and not what stands beside us.
-    # proc(5): raised by root, it cannot be lowered by the build.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000\n", "ascii")
 

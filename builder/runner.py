@@ -84,7 +84,7 @@ def _explain(ending: Exited | TimedOut, command: str, stage: StagePlan, sandbox:
 
 
 def prepare_tree(sandbox: Sandbox, give: Callable[[Path, int], None]) -> None:
-    """Hand the build's three directories to the sandbox user, where that is another than ours."""
+    """Hand the build's directories to the sandbox user, where that is another than ours."""
     if sandbox.uid is not None:
-        for directory in (sandbox.workspace.src, sandbox.workspace.home, sandbox.workspace.tmp):
+        for directory in sandbox.workspace.own:
             give(directory, sandbox.uid)

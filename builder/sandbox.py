@@ -1,6 +1,6 @@
 """One command in bubblewrap: no network, empty environment, no credential, bounded in every resource; dead, with all its kin, when we return.
 
-Inside there are /usr read-only, the build's three directories, and nothing else of the host. See `seccomp` for the calls refused and
+Inside there are /usr read-only, the build's own directories, and nothing else of the host. See `seccomp` for the calls refused and
 `namespaces` for the kernel user.
 """
 
@@ -38,7 +38,6 @@ class Limits:
     file_size: int = 256 * 2**20
     processes: int = 256
     open_files: int = 1024
-    shared_memory: int = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class Sandbox:
 
     def _start(self, arguments: list[str], fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -135,6 +134,10 @@ class Sandbox:
             )
         except OSError as error:
             raise BuildFault("sandbox-unavailable", f"bubblewrap could not be started: {error.strerror}") from None
+        if process.stdout is not None and self.uid is not None:
+            # A command may open its output once more by name: `tee /dev/stderr`.
+            os.fchown(process.stdout.fileno(), self.uid, self.uid)
+        return process
 
     def _arguments(
         self, environment: Mapping[str, str], binds: Sequence[Bind], *, filter_fd: int, passwd_fd: int, status_fd: int
@@ -145,9 +148,11 @@ class Sandbox:
         arguments += ["--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/sbin", "/sbin"]
         arguments += ["--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"]
         arguments += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-        arguments += ["--proc", "/proc", "--dev", "/dev", "--size", str(self.limits.shared_memory), "--tmpfs", "/dev/shm"]  # noqa: S108
+        arguments += ["--proc", "/proc", "--dev", "/dev"]
         arguments += ["--perms", "0644", "--ro-bind-data", str(passwd_fd), "/etc/passwd"]
         arguments += ["--bind", str(space.src), "/src", "--bind", str(space.home), "/home/build", "--bind", str(space.tmp), "/tmp"]  # noqa: S108
+        # A tmpfs of bubblewrap's has no bound on its number of files.
+        arguments += ["--bind", str(space.shm), "/dev/shm"]  # noqa: S108
         for bind in binds:
             arguments += ["--ro-bind", str(bind.source), bind.inside]
         variables = {
@@ -163,8 +168,8 @@ class Sandbox:
         }
         for name, value in variables.items():
             arguments += ["--setenv", name, value]
-        # bubblewrap leaves the new root and /dev writable and unbounded.
-        arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/src"]
+        # bubblewrap leaves the new root and /dev writable and unbounded; through /proc a build could lower its own oom_score_adj.
+        arguments += ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/src"]
         arguments += ["--json-status-fd", str(status_fd), "--seccomp", str(filter_fd), "--", *self._limited()]
         return arguments
 

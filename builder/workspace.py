@@ -36,7 +36,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Directories of one run. `src`, `home` and `tmp` belong to the build, `keep` never enters the sandbox."""
+    """Directories of one run. `src`, `home`, `tmp` and `shm` belong to the build, `keep` never enters the sandbox."""
 
     keep: Path
     cell: Path
@@ -56,6 +56,16 @@ class Workspace:
     def tmp(self) -> Path:
         """The build's TMPDIR."""
         return self.cell / "tmp"
+
+    @property
+    def shm(self) -> Path:
+        """The build's /dev/shm."""
+        return self.cell / "shm"
+
+    @property
+    def own(self) -> tuple[Path, ...]:
+        """All that the build may write to."""
+        return self.src, self.home, self.tmp, self.shm
 
     def full(self) -> str | None:
         """What has run out, in words, or None."""
@@ -100,7 +110,7 @@ def mounted(bounds: Bounds) -> Iterator[Workspace]:
             keep = place / "keep"
             keep.mkdir(mode=0o711)
             workspace = Workspace(keep=keep, cell=cell, bounds=bounds)
-            for directory in (workspace.src, workspace.home, workspace.tmp):
+            for directory in workspace.own:
                 directory.mkdir()
             yield workspace
         finally:
