@@ -8,7 +8,8 @@ line, key and what would be right.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 import yaml
@@ -20,6 +21,7 @@ MAX_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 8
 MAX_COMMANDS: Final = 64
 MAX_PATHS: Final = 256
+GRACE_S: Final = 10
 
 RESERVED: Final = frozenset({"services", "matrix", "cache", "requires"})
 
@@ -66,15 +68,32 @@ class RunDeclared:
 
 
 @dataclass(frozen=True)
+class RunWritten:
+    """The same as written; None means that the document leaves it to the type's defaults."""
+
+    argv: tuple[str, ...] | None
+    health: str | None
+    grace_s: int
+
+
+@dataclass(frozen=True)
 class Document:
-    """The parsed document, version 1."""
+    """The parsed document, version 1. With a type it may leave out everything else; without one, artifact and run are there."""
 
     component: str | None
     type: str | None
     commit: StageDeclared | None
     acceptance: StageDeclared | None
-    paths: tuple[str, ...]
-    run: RunDeclared
+    paths: tuple[str, ...] | None
+    run: RunWritten
+    lines: Mapping[str, int] = field(compare=False, repr=False)
+
+    def wrong(self, key: str, detail: str) -> ConfigInvalid:
+        """What is wrong with a key, at its line or at that of the key which should hold it."""
+        where = key
+        while where and where not in self.lines:
+            where = where.rpartition(".")[0]
+        return ConfigInvalid(self.lines.get(where, 1), key, detail)
 
 
 def parse_document(data: bytes) -> Document:
@@ -89,18 +108,19 @@ def parse_document(data: bytes) -> Document:
     kind = top.optional("type")
     commit = top.optional("commit")
     acceptance = top.optional("acceptance")
-    artifact = top.member("artifact").mapping()
-    run = top.member("run").mapping()
+    # A type has all that is left out here; without one, this is where it must stand.
+    find = _Mapping.optional if kind else _Mapping.member
+    artifact, run = find(top, "artifact"), find(top, "run")
     document = Document(
         component=component.name() if component else None,
         type=kind.name() if kind else None,
         commit=_stage(commit, build=True) if commit else None,
         acceptance=_stage(acceptance, build=False) if acceptance else None,
-        paths=tuple(item.path() for item in artifact.member("paths").items(MAX_PATHS)),
-        run=_run(run),
+        paths=_paths(artifact.mapping(), find) if artifact else None,
+        run=_run(run.mapping(), find) if run else RunWritten(None, None, GRACE_S),
+        lines=top.lines(),
     )
-    for reader in (top, artifact, run):
-        reader.done()
+    top.done()
     return document
 
 
@@ -118,14 +138,25 @@ def _stage(member: _Member, *, build: bool) -> StageDeclared:
     return declared
 
 
-def _run(run: _Mapping) -> RunDeclared:
-    argv = tuple(item.text(max_length=1024) for item in run.member("argv").items(64))
-    health = run.member("health")
-    path = health.text(max_length=256)
-    if _HEALTH.fullmatch(path) is None:
+def _paths(artifact: _Mapping, find: Find) -> tuple[str, ...] | None:
+    paths = find(artifact, "paths")
+    found = None if paths is None else tuple(item.path() for item in paths.items(MAX_PATHS))
+    artifact.done()
+    return found
+
+
+def _run(run: _Mapping, find: Find) -> RunWritten:
+    argv, health, grace = find(run, "argv"), find(run, "health"), run.optional("grace")
+    path = health.text(max_length=256) if health else None
+    if health and path is not None and _HEALTH.fullmatch(path) is None:
         health.fail("must be a path such as /healthz")
-    grace = run.optional("grace")
-    return RunDeclared(argv=argv, health=path, grace_s=grace.seconds(most=600) if grace else 10)
+    written = RunWritten(
+        argv=tuple(item.text(max_length=1024) for item in argv.items(64)) if argv else None,
+        health=path,
+        grace_s=grace.seconds(most=600) if grace else GRACE_S,
+    )
+    run.done()
+    return written
 
 
 class _Member:
@@ -185,7 +216,13 @@ class _Member:
         return [_Member(node, f"{self.key}[{number}]") for number, node in enumerate(self.node.value)]
 
     def commands(self) -> tuple[str, ...]:
-        return tuple(item.text(max_length=4096, lines=True) for item in self.items(MAX_COMMANDS))
+        return tuple(item.command() for item in self.items(MAX_COMMANDS))
+
+    def command(self) -> str:
+        value = self.text(max_length=4096, lines=True)
+        if not value.strip():
+            self.fail("must be a command")
+        return value
 
     def mapping(self) -> _Mapping:
         if not isinstance(self.node, yaml.MappingNode):
@@ -216,6 +253,15 @@ class _Mapping:
         self._asked.add(name)
         return self.members.get(name)
 
+    def lines(self) -> dict[str, int]:
+        """The line of every key of this mapping and of those in it."""
+        found = {}
+        for member in self.members.values():
+            found[member.key] = member.node.start_mark.line + 1
+            if isinstance(member.node, yaml.MappingNode):
+                found |= _Mapping(member.node, member.key).lines()
+        return found
+
     def member(self, name: str) -> _Member:
         found = self.optional(name)
         if found is None:
@@ -227,6 +273,10 @@ class _Mapping:
             if name not in self._asked:
                 known = ", ".join(sorted(self._asked))
                 raise ConfigInvalid(member.node.start_mark.line + 1, member.key, f"is not a key of this document (known here: {known})")
+
+
+Find = Callable[[_Mapping, str], _Member | None]
+"""How a key is asked for: as one that may be missing, or as one that must be there."""
 
 
 def _compose(data: bytes) -> yaml.Node:

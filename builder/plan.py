@@ -10,6 +10,7 @@ from typing import Final
 from gatekeeper.model.canonical import Json, encode_canonical
 from gatekeeper.model.digest import Digest, digest_of
 
+from .languages import HEALTH, OUTPUTS, Language, UnknownLanguage, fill, parse_type
 from .pipeline import ConfigInvalid, Document, RunDeclared, StageDeclared, is_name
 from .statement import StageName
 
@@ -42,28 +43,6 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class TypeDefaults:
-    """What a type fills in, and the program it needs in the sandbox's /usr/bin."""
-
-    program: str
-    build: tuple[str, ...]
-    test: tuple[str, ...]
-
-
-TYPES: Final[dict[str, TypeDefaults]] = {
-    "make": TypeDefaults("make", ("make",), ("make test",)),
-    "c": TypeDefaults("make", ("make",), ("make check",)),
-    "shell": TypeDefaults("sh", (), ('for script in tests/*.sh; do sh -eu "$script"; done',)),
-    "python": TypeDefaults("python3", (), ("python3 -m unittest discover",)),
-    "go": TypeDefaults("go", ("mkdir -p out && go build -mod=vendor -trimpath -o out/ ./...",), ("go test -mod=vendor ./...",)),
-    "ruby": TypeDefaults("ruby", (), ("ruby -Ilib -Itest -e 'Dir[\"test/**/*_test.rb\"].sort.each { |file| require File.expand_path(file) }'",)),
-    "java": TypeDefaults("mvn", ("mvn -o -q -DskipTests package",), ("mvn -o -q test",)),
-    "php": TypeDefaults("php", (), ("php vendor/bin/phpunit",)),
-}
-"""No network reaches a build: Go and PHP take their dependencies from `vendor/`, Maven from an offline repository in the tree."""
-
-
-@dataclass(frozen=True)
 class Plan:
     """Everything that will be done for one commit; `digest` names it in every statement."""
 
@@ -89,19 +68,37 @@ class Plan:
 
 
 def make_plan(document: Document, *, repository: str, enforced: tuple[str, ...], most_s: int) -> Plan:
-    """Plan a document. `enforced` are tests that release engineering adds to the commit stage; `most_s` bounds every stage, in seconds."""
-    if document.type is not None and document.type not in TYPES:
-        raise ConfigInvalid(1, "type", "must be one of " + ", ".join(sorted(TYPES)) + "; or leave it out and write build and test")
-    defaults = TYPES[document.type] if document.type is not None else None
+    """Plan a document. `enforced` are tests that release engineering adds to the commit stage; `most_s` bounds every stage, in seconds.
+
+    What the document leaves out is its type's; `ConfigInvalid` where there is none.
+    """
+    language = _language(document)
+    component = document.component or component_of(repository)
     return Plan(
-        component=document.component or component_of(repository),
+        component=component,
         type=document.type,
-        commit=_commit(document.commit, defaults, enforced, most_s),
-        acceptance=_acceptance(document.acceptance, most_s) if document.acceptance else None,
-        paths=tuple(sorted(set(document.paths))),
-        run=document.run,
+        commit=_commit(document, language, component, enforced, most_s),
+        acceptance=_acceptance(document, document.acceptance, most_s) if document.acceptance else None,
+        paths=tuple(sorted(set(document.paths or OUTPUTS))),
+        run=_run(document, language, component),
         enforced=enforced,
     )
+
+
+def _language(document: Document) -> Language | None:
+    if document.type is None:
+        return None
+    try:
+        return parse_type(document.type).language
+    except UnknownLanguage as error:
+        raise document.wrong("type", f"{error}; or leave it out and write build, test, artifact and run") from None
+
+
+def _run(document: Document, language: Language | None, component: str) -> RunDeclared:
+    argv = document.run.argv or (fill(language.argv, component) if language else None)
+    if argv is None:
+        raise document.wrong("run.argv", "is missing; write it, or a 'type' that has one")
+    return RunDeclared(argv=argv, health=document.run.health or HEALTH, grace_s=document.run.grace_s)
 
 
 def component_of(repository: str) -> str:
@@ -129,30 +126,30 @@ def _render_stage(stage: StagePlan) -> dict[str, Json]:
     return {"steps": [{"kind": step.kind.value, "command": step.command} for step in stage.steps], "timeout_s": stage.timeout_s}
 
 
-def _commit(declared: StageDeclared | None, defaults: TypeDefaults | None, enforced: tuple[str, ...], most_s: int) -> StagePlan:
+def _commit(document: Document, language: Language | None, component: str, enforced: tuple[str, ...], most_s: int) -> StagePlan:
+    declared = document.commit
     build = declared.build if declared else None
     test = declared.test if declared else None
     if build is None:
-        build = defaults.build if defaults else ()
+        build = fill(language.build, component) if language else ()
     if test is None:
-        if defaults is None:
-            raise ConfigInvalid(1, "commit.test", "is missing; write a 'test' list, or a 'type' that has one")
-        test = defaults.test
+        if language is None:
+            raise document.wrong("commit.test", "is missing; write a 'test' list, or a 'type' that has one")
+        test = fill(language.test, component)
     steps = [Step(StepKind.BUILD, command) for command in build] + [Step(StepKind.TEST, command) for command in (*test, *enforced)]
-    return StagePlan(StageName.COMMIT, tuple(steps), _timeout(declared, "commit", most_s))
+    return StagePlan(StageName.COMMIT, tuple(steps), _timeout(document, declared, "commit", most_s))
 
 
-def _acceptance(declared: StageDeclared, most_s: int) -> StagePlan:
+def _acceptance(document: Document, declared: StageDeclared, most_s: int) -> StagePlan:
     if declared.test is None:
-        raise ConfigInvalid(1, "acceptance.test", "is missing; an acceptance stage is a 'test' list")
-    return StagePlan(
-        StageName.ACCEPTANCE, tuple(Step(StepKind.TEST, command) for command in declared.test), _timeout(declared, "acceptance", most_s)
-    )
+        raise document.wrong("acceptance.test", "is missing; an acceptance stage is a 'test' list")
+    steps = tuple(Step(StepKind.TEST, command) for command in declared.test)
+    return StagePlan(StageName.ACCEPTANCE, steps, _timeout(document, declared, "acceptance", most_s))
 
 
-def _timeout(declared: StageDeclared | None, stage: str, most_s: int) -> int:
+def _timeout(document: Document, declared: StageDeclared | None, stage: str, most_s: int) -> int:
     if declared is None or declared.timeout_s is None:
         return min(DEFAULT_TIMEOUT_S, most_s)
     if declared.timeout_s > most_s:
-        raise ConfigInvalid(1, f"{stage}.timeout", f"must be at most {most_s}s on this builder")
+        raise document.wrong(f"{stage}.timeout", f"must be at most {most_s}s on this builder")
     return declared.timeout_s

@@ -14,9 +14,10 @@ from typing import Final, TypeVar
 from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.moment import Moment, moment
 
-from . import forward, live, namespaces, outputs, pipeline, runner, signing, statement, submit, vcs, workspace
+from . import forward, live, namespaces, outputs, pipeline, runner, signing, statement, submit, toolchain, vcs, workspace
 from .fault import BuildFault
 from .identity import ClaimedRun
+from .languages import parse_type
 from .log import BuildLog
 from .plan import Plan, make_plan
 from .sandbox import Limits, Sandbox
@@ -116,9 +117,9 @@ class _Run:
         source = Source(order.public, order.ref, checkout.commit, checkout.tree)
         document = pipeline.parse_document(checkout.document)
         plan = make_plan(document, repository=order.public, enforced=order.enforced, most_s=order.most_s)
-        runner.demand_toolchain(plan)
+        surroundings = self._surroundings(plan)
         runner.prepare_tree(sandbox, workspace.give)
-        outcome = self._timed("stage", lambda: self._stage(sandbox, plan))
+        outcome = self._timed("stage", lambda: self._stage(sandbox, plan, surroundings))
         artifact = self._timed("extract", lambda: self._artifact(plan, source)) if order.acceptance is None else None
         self._log.close()
         subject = Subject(plan.component, artifact.manifest.digest if artifact else _deployed(order))
@@ -171,13 +172,19 @@ class _Run:
         shutil.rmtree(self._space.keep / "git")
         return found
 
-    def _stage(self, sandbox: Sandbox, plan: Plan) -> runner.Outcome:
+    def _surroundings(self, plan: Plan) -> runner.Surroundings:
+        if plan.type is None:
+            return runner.Surroundings()
+        wanted = parse_type(plan.type)
+        return toolchain.shown(wanted, toolchain.find_programs(wanted, _is_program), self._space.keep)
+
+    def _stage(self, sandbox: Sandbox, plan: Plan, surroundings: runner.Surroundings) -> runner.Outcome:
         acceptance = self._order.acceptance
         if acceptance is None:
-            return runner.run_stage(sandbox, plan.stage(StageName.COMMIT), self._log)
+            return runner.run_stage(sandbox, plan.stage(StageName.COMMIT), self._log, surroundings)
         stage = plan.stage(StageName.ACCEPTANCE)
-        with forward.forwarded(acceptance.target, self._space.keep, sandbox.uid) as surroundings:
-            return runner.run_stage(sandbox, stage, self._log, surroundings)
+        with forward.forwarded(acceptance.target, self._space.keep, sandbox.uid) as forwarded:
+            return runner.run_stage(sandbox, stage, self._log, forwarded.with_these(surroundings))
 
     def _artifact(self, plan: Plan, source: Source) -> outputs.Artifact:
         layer, files = outputs.extract(self._space.src, plan.paths, self._space.keep / "layer.tar", outputs.Bounds())
@@ -242,6 +249,10 @@ def _deployed(order: Order) -> Digest:
     if order.acceptance is None:
         raise AssertionError("a commit stage makes its own artifact")
     return order.acceptance.artifact
+
+
+def _is_program(place: str) -> bool:
+    return os.access(place, os.X_OK)
 
 
 def _now() -> Moment:

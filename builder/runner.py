@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .fault import BuildFailed, BuildFault
+from .fault import BuildFailed
 from .log import BuildLog
-from .plan import TYPES, Plan, StagePlan, StepKind
+from .plan import StagePlan, StepKind
 from .sandbox import Bind, Exited, Sandbox, TimedOut
 from .statement import StageResult, Verdict
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a stage is given beside its workspace: a command to start through, variables, read-only binds. A commit stage gets nothing."""
+    """What a stage is given beside its workspace: a command to start through, variables, read-only binds. A commit stage gets its type's programs."""
 
     prefix: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     binds: Sequence[Bind] = ()
+
+    def with_these(self, other: Surroundings) -> Surroundings:
+        """Both; of two starting commands this one's stands first."""
+        return Surroundings((*self.prefix, *other.prefix), {**self.environment, **other.environment}, (*self.binds, *other.binds))
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,6 @@ class Outcome:
 
     result: StageResult
     reason: str | None
-
-
-def demand_toolchain(plan: Plan) -> None:
-    """Raise `BuildFault` where the declared type's program is not installed on this builder."""
-    if plan.type is not None and shutil.which(TYPES[plan.type].program, path="/usr/bin:/bin") is None:
-        raise BuildFault("toolchain-missing", f"type {plan.type} needs {TYPES[plan.type].program}, which this builder does not have")
 
 
 def run_stage(

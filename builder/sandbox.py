@@ -24,6 +24,7 @@ from .fault import BuildFault
 from .workspace import Workspace
 
 PRLIMIT: Final = "/usr/bin/prlimit"
+PATH: Final = "/usr/bin:/bin"
 _UID_INSIDE: Final = "1000"
 _PASSWD: Final = b"build:x:1000:1000::/home/build:/bin/sh\n"
 _DEATH_S: Final = 10.0
@@ -156,7 +157,7 @@ class Sandbox:
         for bind in binds:
             arguments += ["--ro-bind", str(bind.source), bind.inside]
         variables = {
-            "PATH": "/usr/bin:/bin",
+            "PATH": PATH,
             "HOME": "/home/build",
             "TMPDIR": "/tmp",  # noqa: S108
             "LANG": "C.UTF-8",

@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
+from builder.fault import BuildFault
+from builder.languages import LANGUAGES, parse_type
 from builder.pipeline import ConfigInvalid, parse_document
 from builder.plan import StepKind, component_of, make_plan, render_plan
 from builder.statement import StageName
+from builder.toolchain import find_programs
 
 GOOD = b"""version: 1
 component: hello
@@ -104,19 +109,117 @@ def test_enforced_steps_stand_after_the_repositorys_and_in_the_digest():
     assert enforced.digest != plan_of(GOOD).digest
 
 
-@pytest.mark.parametrize("kind", ["shell", "python", "make", "c", "go", "ruby", "java", "php"])
-def test_each_type_resolves_to_a_plan(kind):
-    data = GOOD.replace(b"component: hello", f"type: {kind}".encode()).replace(b'  build: [make]\n  test: ["make test"]\n', b"")
-    plan = plan_of(data)
-    assert plan.component == "hello"
-    assert any(step.kind is StepKind.TEST for step in plan.commit.steps)
+WHOLE = {
+    "shell": ("sh", "out/main.sh", "{port}"),
+    "python": ("python3", "out/main.py", "{port}"),
+    "ruby": ("ruby", "out/main.rb", "{port}"),
+    "php": ("php", "-S", "127.0.0.1:{port}", "-t", "out/public"),
+    "node": ("node", "out", "{port}"),
+    "go": ("out/hello", "{port}"),
+    "java": ("java", "-jar", "out/hello.jar", "{port}"),
+    "maven": ("java", "-jar", "out/hello.jar", "{port}"),
+    "gradle": ("java", "-jar", "out/hello.jar", "{port}"),
+    "make": ("out/hello", "{port}"),
+    "c": ("out/hello", "{port}"),
+}
 
 
-def test_an_unknown_type_and_no_tests_are_refused():
-    with pytest.raises(ConfigInvalid, match="must be one of c, go"):
-        plan_of(GOOD.replace(b"component: hello", b"type: cobol"))
-    with pytest.raises(ConfigInvalid, match=r"commit\.test: is missing"):
-        plan_of(GOOD.replace(b'  test: ["make test"]\n', b""))
+@pytest.mark.parametrize("kind", sorted(WHOLE))
+def test_a_document_of_one_line_gives_the_whole_plan(kind):
+    """PROGLANGS, LIMITBOILERPLATE: build, test, outputs, start, health, times; no placeholder of ours is left in it."""
+    plan = plan_of(f"{{version: 1, type: {kind}}}\n".encode())
+    assert (plan.component, plan.type, plan.paths, plan.commit.timeout_s) == ("hello", kind, ("out",), 600)
+    assert [step.kind for step in plan.commit.steps].count(StepKind.TEST) == 1
+    assert any(step.kind is StepKind.BUILD for step in plan.commit.steps)
+    assert (plan.run.argv, plan.run.health, plan.run.grace_s) == (WHOLE[kind], "/healthz", 10)
+    assert not any(word in step.command for step in plan.commit.steps for word in ("{component}", "{version}"))
+
+
+def test_every_type_is_in_the_table():
+    assert set(WHOLE) == set(LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("spelt", "places"),
+    [
+        ("python", {"python3": ("/usr/bin/python3",)}),
+        ("python-3.12", {"python3": ("/usr/bin/python3.12", "/usr/local/bin/python3.12")}),
+        ("ruby-3.1", {"ruby": ("/usr/bin/ruby3.1", "/usr/local/bin/ruby3.1")}),
+        ("php-8.2", {"php": ("/usr/bin/php8.2", "/usr/local/bin/php8.2")}),
+        ("go-1.22", {"go": ("/usr/lib/go-1.22/bin/go", "/usr/local/go1.22/bin/go")}),
+        ("node-20", {"node": ("/usr/lib/node-20/bin/node",)}),
+    ],
+)
+def test_a_version_of_a_type_is_its_own_program(spelt, places):
+    """PROGLANGS, "versions of each"."""
+    assert parse_type(spelt).places() == places
+    plain, versioned = (plan_of(f"{{version: 1, type: {one}}}\n".encode()) for one in (spelt.split("-")[0], spelt))
+    assert plain.commit == versioned.commit
+    assert (plain.digest == versioned.digest) is (plain.type == spelt)
+
+
+def test_a_jdk_version_is_chosen_and_the_build_tool_is_not():
+    places = parse_type("maven-17").places()
+    assert places["javac"] == ("/usr/lib/jvm/java-17-openjdk-amd64/bin/javac", "/usr/lib/jvm/java-17-openjdk-arm64/bin/javac")
+    assert places["mvn"] == ("/usr/bin/mvn",)
+
+
+def test_a_program_is_taken_where_it_is_and_its_absence_is_said():
+    assert find_programs(parse_type("go"), lambda place: place.startswith("/usr/local/")) == {"go": "/usr/local/go/bin/go"}
+    with pytest.raises(BuildFault, match=r"type ruby-2\.7 needs /usr/bin/ruby2\.7 or /usr/local/bin/ruby2\.7, which this builder does not have") as said:
+        find_programs(parse_type("ruby-2.7"), lambda place: False)
+    assert said.value.code == "toolchain-missing"
+
+
+def test_explicit_commands_outputs_and_start_win_over_the_types():
+    plan = plan_of(GOOD.replace(b"component: hello", b"type: go"))
+    assert plan == replace(plan_of(GOOD), type="go")
+    partly = plan_of(b"version: 1\ntype: go\ncommit:\n  timeout: 1m\nrun:\n  health: /up\nartifact: {}\n")
+    assert (partly.commit.timeout_s, partly.run.health, partly.run.argv, partly.paths) == (60, "/up", ("out/hello", "{port}"), ("out",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("cobol", "must be one of c, go, gradle, java, make, maven, node, php, python, ruby, shell, or one with a version such as python-3.12"),
+        ("python-", "must be"),
+        ("python-3.x", "must be one of"),
+        ("python-../../tmp", "must be"),
+        ("shell-5", "has no versions to choose from; write 'type: shell'"),
+    ],
+)
+def test_an_unknown_type_or_version_is_refused_at_its_line(kind, words):
+    with pytest.raises(ConfigInvalid) as refused:
+        plan_of(GOOD.replace(b"component: hello", f"component: hello\ntype: {kind}".encode()))
+    assert (refused.value.line, refused.value.key) == (3, "type")
+    assert words in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("old", "line", "key"),
+    [
+        (b'  test: ["make test"]\n', 4, "commit.test"),
+        (b"artifact:\n  paths: [out/greeter, static/]\n", 1, "artifact"),
+        (b"  paths: [out/greeter, static/]\n", 9, "artifact"),
+        (b"  health: /healthz\n", 12, "run.health"),
+    ],
+)
+def test_without_a_type_nothing_is_filled_in(old, line, key):
+    assert old in GOOD
+    with pytest.raises(ConfigInvalid) as refused:
+        plan_of(GOOD.replace(old, b""))
+    assert (refused.value.line, refused.value.key) == (line, key)
+
+
+def test_a_timeout_is_refused_at_its_own_line():
+    with pytest.raises(ConfigInvalid) as refused:
+        plan_of(GOOD, most_s=60)
+    assert (refused.value.line, refused.value.key) == (6, "commit.timeout")
+
+
+def test_a_blank_command_is_refused():
+    with pytest.raises(ConfigInvalid, match=r"commit\.build\[0\]: must be a command"):
+        plan_of(GOOD.replace(b"[make]", b'[" "]'))
 
 
 def test_the_component_comes_from_the_repositorys_name():
