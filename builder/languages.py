@@ -26,7 +26,12 @@ for one in $(cd src/test/java && find . -name "*Test.java" | sort); do
   java -ea -cp target/classes:target/tests "$(echo "${one%.java}" | tr / .)"
 done
 """
-_RUBY_TESTS = "ruby -Ilib -Itest -e 'files = Dir[\"test/**/*_test.rb\"].sort; abort \"no tests\" if files.empty?; files.each { |file| require File.expand_path(file) }'"
+_RUBY_TESTS = """\
+ruby -Ilib -Itest -e '
+  files = Dir["test/**/*_test.rb"].sort
+  abort "no tests" if files.empty?
+  files.each { |file| require File.expand_path(file) }'
+"""
 
 _JDK: Final = {
     name: ("/usr/bin/" + name, "/usr/lib/jvm/java-{version}-openjdk-amd64/bin/" + name, "/usr/lib/jvm/java-{version}-openjdk-arm64/bin/" + name)

@@ -144,6 +144,12 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
+def _init(arguments: argparse.Namespace) -> Exit:
+    from .init import init  # brings a YAML parser, which no other command needs
+
+    return init(arguments)
+
+
 def build_parser() -> _Parser:
     """The whole command line."""
     parser = _Parser(
@@ -166,6 +172,7 @@ def build_parser() -> _Parser:
     _add_review(commands, shared, add)
     _add_log(commands, shared)
     _add_doctor(add)
+    _add_init(add)
     commands.add_parser("demo", help="the whole house on this machine: see `pingee demo --help`", add_help=False)
     return parser
 
@@ -256,6 +263,14 @@ def _add_review(commands: argparse._SubParsersAction[_Parser], shared: _Parser, 
     new = key_commands.add_parser("new", help="make an Ed25519 key and print its public half", parents=[shared])
     new.add_argument("file", metavar="FILE")
     new.set_defaults(run=review.key_new)
+
+
+def _add_init(add: Add) -> None:
+    command = add("init", _init, "Write .pipeline/config.yaml for the type of repository found; or check one. Offline.")
+    command.add_argument("directory", nargs="?", default=".", metavar="DIR", help="default: here")
+    command.add_argument("--check", action="store_true", help="read the document that is there and say what a builder would do, or what is wrong")
+    command.add_argument("--type", metavar="TYPE", help="where the files do not say it: python, or a version such as python-3.12")
+    command.add_argument("--component", metavar="NAME", help="what runs (default: the directory's name)")
 
 
 def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> None:

@@ -25,7 +25,6 @@ from urllib.parse import urlsplit
 from gatekeeper.shipped import example
 
 from .git import commit_all, git
-from .platform import Run
 from .processes import environment
 from .steps import COMMAND_S, Built, Stage
 from .telling import StepFailed, Telling
@@ -113,9 +112,8 @@ class _Repository:
 
 def _surroundings(stage: Stage) -> _Surroundings:
     directory = Path(stage.world.directory)
-    addresses = []
-    for line in re.findall(r"addr\w*\s*=\s*\"(?:https://)?([^\"]+)\"", (directory / "vault" / "bao.hcl").read_text()):
-        addresses.append(("vault", line))
+    vault = (directory / "vault" / "bao.hcl").read_text()
+    addresses = [("vault", address) for address in re.findall(r"addr\w*\s*=\s*\"(?:https://)?([^\"]+)\"", vault)]
     sockets, files = [], [str(directory / "operator" / "supervisor.token"), str(directory / "platform" / "issuer.key")]
     for instance in stage.world.instances:
         addresses += [(f"{instance.name} gatekeeper", urlsplit(url).netloc) for url in (instance.url, instance.operator_url)]
@@ -158,9 +156,9 @@ def _built_and_followed(stage: Stage, commit: str) -> tuple[Built, str]:
     """One build, and its live log as a reader got it while it grew."""
     run = stage.start_run(commit, ref=BRANCH)
     argv = stage.build_command(run)
-    with subprocess.Popen(
-        argv, env=environment(), cwd=Path(__file__).resolve().parents[2], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    here = Path(__file__).resolve().parents[2]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, env=environment(), cwd=here, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as process:
         if process.stdout is None or process.stderr is None:
             raise AssertionError("both are pipes")
         url = process.stderr.readline().split()[-1]
