@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib.resources import as_file
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from gatekeeper.shipped import example
 
@@ -121,8 +121,9 @@ def _surroundings(stage: Stage) -> _Surroundings:
         configured = (directory / "instances" / instance.name / "gatekeeper.toml").read_text()
         addresses += [(f"{instance.name} service", f"127.0.0.1:{port}") for port in re.findall(r"^port = (\d+)$", configured, re.MULTILINE)]
         files += [instance.database_url_file, str(Path(instance.artifacts) / "index.json")]
-        folder = re.search(r"[?&]host=(/[^&]+)", Path(instance.database_url_file).read_text().strip())
-        sockets += [f"{folder[1]}/.s.PGSQL.5432"] if folder else []
+        database = urlsplit(Path(instance.database_url_file).read_text().strip())
+        sockets += [f"{folder}/.s.PGSQL.5432" for folder in parse_qs(database.query).get("host", []) if folder.startswith("/")]
+        addresses += [("database", f"{database.hostname}:{database.port or 5432}")] if database.hostname else []
     pairs = {(text.rpartition(":")[0], int(text.rpartition(":")[2])): name for name, text in reversed(addresses)}
     return _Surroundings(
         tuple((name, host, port) for (host, port), name in sorted(pairs.items(), key=lambda item: item[1])), tuple(sorted(set(sockets))), tuple(files)
@@ -161,7 +162,10 @@ def _built_and_followed(stage: Stage, commit: str) -> tuple[Built, str]:
     with subprocess.Popen(argv, env=environment(), cwd=here, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as process:
         if process.stdout is None or process.stderr is None:
             raise AssertionError("both are pipes")
-        url = process.stderr.readline().split()[-1]
+        said = process.stderr.readline()
+        if "live log at" not in said:
+            raise StepFailed(f"the builder did not announce its live log: {said.strip()}")
+        url = said.split()[-1]
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(url, timeout=COMMAND_S) as answer:
             live = answer.read().decode("utf-8", "surrogateescape")

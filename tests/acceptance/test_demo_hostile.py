@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from clients.demo.git import git
+from clients.demo.processes import environment
 
 NOTHING = ("secrets readable", "addresses answering", "sockets answering", "sockets seen", "loopback listeners", "kernel doors open")
 
@@ -52,6 +53,16 @@ def test_the_real_addresses_of_the_house_were_tried(demo, detail, log):
     assert any(f'api_addr     = "{url}"' in vault for url in urls)
     assert f"0 of {len(tried['addresses'])}" in log[0].decode("utf-8", "replace")
     assert str(Path(demo.world.directory) / "operator" / "supervisor.token") in tried["files"]
+
+
+def test_the_builder_itself_is_told_nothing_of_the_vault(demo):
+    """Row 137: its command line and environment name no address, file or credential of the vault; it asks for certificates at a gatekeeper."""
+    run = demo.stage.start_run("a" * 40)
+    told = json.dumps([demo.stage.build_command(run), environment()])
+    vault = (Path(demo.world.directory) / "vault" / "bao.hcl").read_text()
+    addresses = re.findall(r"127\.0\.0\.1:\d+", vault)
+    assert addresses
+    assert not [word for word in (*addresses, "/operator/", "/vault/", "VAULT_", "BAO_") if word in told]
 
 
 def test_the_second_build_found_nothing_of_the_first_and_made_the_same_bytes(demo, detail):
