@@ -141,6 +141,8 @@ def test_the_example_gets_nothing(repository, tmp_path):
     assert set(found) - set(nothing) == {
         "environment", "user", "processes", "root directory", "network interfaces", "memory", "forks", "left behind", "shouted",
     }, found  # fmt: skip
+    assert int(found["forks"].removesuffix(", then EAGAIN")) < 256
+    assert found["user"] == "uid 1000, capabilities 0000000000000000, no new privileges 1, seccomp 2"
     assert alive("hostile") == []
 
 
