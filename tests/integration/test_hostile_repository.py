@@ -147,13 +147,20 @@ def test_the_example_gets_nothing(repository, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("variant", "code"), [("links", "output-refused"), ("many", "output-refused"), ("files", "workspace-full"), ("endless", "stage-timeout")]
+    ("variant", "code", "words"),
+    [
+        ("links", "output-refused", "'out/environ' is a link"),
+        ("many", "output-refused", "more than 4000 files"),
+        ("files", "workspace-full", "the workspace is full (50000 files)"),
+        ("endless", "stage-timeout", "took longer than its 1 s"),
+    ],
 )
-def test_each_variant_ends_with_its_code(repository, variant, code):
+def test_each_variant_ends_with_its_code(repository, variant, code, words):
     shutil.copytree(EXAMPLE, repository.path, dirs_exist_ok=True)
     shutil.copyfile(EXAMPLE / "variants" / f"{variant}.yaml", repository.path / ".pipeline/config.yaml")
     status, report = build(repository, repository.commit({}))
     assert (status, report["code"]) == (3, code), report
+    assert words in report["detail"]
 
 
 def test_a_tree_that_unfolds_to_thousands_of_millions_of_files_is_not_unfolded(repository):
