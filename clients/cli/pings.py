@@ -37,7 +37,8 @@ def rollback(server: Server, arguments: Namespace) -> Exit:
         if arguments.output == "json":
             print_json(members)
         else:
-            print_table(("ARTIFACT", "COMMIT", "SINCE"), [(m["artifact"], m["commit"][:12], m["since"]) for m in members])
+            rows = [(m["artifact"], m["commit"][:12], m["config"][:12], m["since"]) for m in members]
+            print_table(("ARTIFACT", "COMMIT", "CONFIGURATION", "SINCE"), rows)
         return Exit.OK
     body: dict[str, Any] = {"environment": arguments.environment, "component": arguments.component, "reason": arguments.reason or "rollback"}
     if arguments.to:
@@ -75,7 +76,8 @@ def explain(server: Server, arguments: Namespace) -> Exit:
         return Exit.OK
     rules = [r for r in document["rules"] if not arguments.missing or r["result"] in ("fail", "unreadable")]
     place = f"{document['component']} -> {document['environment']}"
-    print(safe(f"{document['headline']}   {place}   {document['artifact']}   ping {document['ping_id']}") + "\n")
+    print(safe(f"{document['headline']}   {place}   {document['artifact']}   ping {document['ping_id']}"))
+    print(safe(f"{document['purpose']}, with the configuration of {document['config']}") + "\n")
     print_table(("RULE", "RESULT", "FOUND", "NEED"), [(r["rule"], r["result"], r["actual"], r["need"] or "-") for r in rules])
     failing = [r for r in document["rules"] if r["result"] in ("fail", "unreadable")]
     for row in failing if arguments.verbose else failing[:1]:
@@ -149,6 +151,8 @@ def _print_ping(found: Any, output: str) -> None:
             "where": f"{found['environment']}/{found['component']}",
             "artifact": found["artifact"],
             "commit": found["commit"],
+            "configuration": found["config"],
+            "purpose": found["purpose"],
             "state": found["state"] + (f" ({', '.join(found['reasons'])})" if found["reasons"] else ""),
             "log index": "-" if found["log_index"] is None else found["log_index"],
             "detail": found["detail"] or "-",

@@ -22,8 +22,8 @@ def running(server: Server, arguments: Namespace) -> Exit:
     if arguments.output == "json":
         print_json(items)
     else:
-        rows = [(i["environment"], i["component"], i["commit"][:12], i["artifact"], i["since"], i["log_index"]) for i in items]
-        print_table(("ENVIRONMENT", "COMPONENT", "COMMIT", "ARTIFACT", "SINCE", "LOG"), rows)
+        rows = [(i["environment"], i["component"], i["commit"][:12], i["artifact"], i["config"][:12], i["since"], i["log_index"]) for i in items]
+        print_table(("ENVIRONMENT", "COMPONENT", "COMMIT", "ARTIFACT", "CONFIGURATION", "SINCE", "LOG"), rows)
     return Exit.OK
 
 
@@ -55,9 +55,9 @@ def provenance(server: Server, arguments: Namespace) -> Exit:
     print_table(("VOTE", "VALUE", "REVISION"), [(v["voter"], f"{v['label']} {v['value']:+d}", v["revision"]) for v in document["votes"]])
     print()
     print_table(
-        ("DEPLOYED TO", "STATE", "PURPOSE", "AT", "DECISION", "OUTCOME", "PING"),
+        ("DEPLOYED TO", "STATE", "PURPOSE", "CONFIGURATION", "AT", "DECISION", "OUTCOME", "PING"),
         [
-            (d["environment"], d["state"], d["purpose"], d["since"], d["log_index"], d["outcome_index"], d["ping_id"])
+            (d["environment"], d["state"], d["purpose"], d["config"][:12], d["since"], d["log_index"], d["outcome_index"], d["ping_id"])
             for d in document["deployments"]
         ],
     )

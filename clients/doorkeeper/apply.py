@@ -37,7 +37,7 @@ from .cosign import Cosigner, load_cosigner
 from .files import Place, Unreadable, make_private, write_durably
 from .incoming import Incoming, WrongBytes
 from .record import Record
-from .settings import parse_settings
+from .settings import join_settings, parse_settings
 from .state import ComponentMemory, Memory, Outcome, Release, Remembered, save_memory
 from .target import ComponentSlot, Pinned
 from .unpack import UnsafeArchive, unpack_layer
@@ -171,15 +171,18 @@ class Doorkeeper:
             refused = checks.check_run(run, found.statement)
             if refused is not None:
                 return refused
+            configuration = checks.check_configuration(incoming.part(_needed(parts, PartName.CONFIGURATION)), found.statement)
+            if isinstance(configuration, Refusal):
+                return configuration
             if layer_spec.size > self.pinned.target.caps.layer_bytes:
                 raise MalformedFrame("the layer is over this target's bound")
             incoming.part_to_file(layer_spec, layer, beat=beat)
-            settings = incoming.part(parts[PartName.SETTINGS]) if PartName.SETTINGS in parts else b""
+            secret = incoming.part(parts[PartName.SETTINGS]) if PartName.SETTINGS in parts else b""
             incoming.end()
         except WrongBytes as error:
             return Refusal("digest-mismatch", str(error))
-        parse_settings(settings)
-        return _Received(run, settings)
+        settings = join_settings(configuration, parse_settings(secret))
+        return settings if isinstance(settings, Refusal) else _Received(run, settings)
 
     def _demand_room(self, layer: Path) -> None:
         # Before the receipt is spent: what cannot be unpacked should be refused while it can still be sent again.

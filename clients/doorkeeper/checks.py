@@ -5,7 +5,8 @@
 2. The checkpoint extends the one remembered (`log-fork`; a proof from another size, or a smaller checkpoint, is `Stale`).
 3. An Allow in mode warn or enforce, for this instance, environment, component and target (`receipt-other-target`), before its `not_after`
    (`allow-expired`), with an index above the last one accepted for the component (`receipt-replayed`), not sealed (`sealed-not-allowed`).
-4. Then, and only then, are the artifact's bytes read: `check_manifest` and `check_config` (`digest-mismatch`).
+4. Then, and only then, are the artifact's bytes read: `check_manifest` and `check_config`, and the environment's configuration, whose digest
+   stands among the decision's evidence: `check_configuration` (`digest-mismatch`).
 
 Not checked here: whether the decision was right. That is in the log, for everybody to replay.
 """
@@ -21,6 +22,8 @@ from gatekeeper.model.moment import Moment
 from gatekeeper.model.receipt import UntrustedReceipt, parse_receipt, receipt_id
 from gatekeeper.model.statement import DecisionStatement
 from gatekeeper.model.verified import Refusal, Verified
+from gatekeeper.policy.document import Configuration
+from gatekeeper.policy.load import PolicyError, parse_configuration
 from gatekeeper.tlog.checkpoint import Checkpoint, VerifiedCheckpoint, open_checkpoint
 from gatekeeper.tlog.consistency import parse_growth, verify_growth
 from gatekeeper.tlog.entry import parse_entry
@@ -113,6 +116,17 @@ def check_config(config: bytes, contents: Contents, layer: Digest, layer_size: i
     if (layer, layer_size) != (contents.layer.digest, contents.layer.size):
         return Refusal("digest-mismatch", "the layer is not the one that the manifest names")
     return None
+
+
+def check_configuration(data: bytes, statement: DecisionStatement) -> Configuration | Refusal:
+    """Step 4: what is installed beside the artifact is the file that was decided on; read from these very bytes."""
+    named = [item.digest for item in statement.evidence if item.kind == "configuration"]
+    if named != [digest_of(data)]:
+        return Refusal("digest-mismatch", "the configuration is not the one that was decided on")
+    try:
+        return parse_configuration(data, commit=statement.candidate_config, file="configuration")
+    except PolicyError as error:
+        return Refusal("config-invalid", str(error))
 
 
 def check_run(run: Run, statement: DecisionStatement) -> Refusal | None:

@@ -1,20 +1,20 @@
-"""The `settings` part: configuration and secrets of one deployment, as `KEY=VALUE` lines. Errors never hold a value."""
+"""What a deployment puts into its workload's environment.
+
+Plain values come from the environment's configuration, whose bytes the decision names; secrets come in the `settings` part, as `KEY=VALUE`
+lines, and are exactly those that the configuration names. So whoever stole a credential and a fresh receipt can choose no plain value and no
+name; the values of secrets are the vault's word alone. Errors never hold a value.
+"""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from typing import Final
 
+from gatekeeper.model.setting import doubt_setting_name, doubt_setting_value
+from gatekeeper.model.verified import Refusal
+from gatekeeper.policy.document import Configuration
+
 MAX_LINES: Final = 1000
-
-_KEY: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
-
-# No receipt names the settings, so whoever stole a credential and a fresh receipt could choose them. None may therefore decide which code
-# runs: what loaders and interpreters read is not a setting. PORT and PATH are ours.
-_FORBIDDEN: Final = re.compile(
-    r"PORT|PATH|IFS|ENV|BASH_ENV|SHELLOPTS|BASHOPTS|LOCPATH|PERLLIB|RUBYOPT|RUBYLIB|NODE_OPTIONS|NODE_PATH"
-    r"|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|(?:LD_|DYLD_|PYTHON|PERL5|GEM_|GLIBC_|GCONV_|MALLOC_).*"
-)
 
 
 class MalformedSettings(ValueError):
@@ -22,7 +22,7 @@ class MalformedSettings(ValueError):
 
 
 def parse_settings(data: bytes) -> dict[str, str]:
-    """Read the part. Raises `MalformedSettings` naming the line, never its value."""
+    """Read such lines: the part, or the file of a release. Raises `MalformedSettings` naming the line, never its value."""
     if not data:
         return {}
     if not data.endswith(b"\n"):
@@ -44,10 +44,20 @@ def _line(line: bytes, number: int) -> tuple[str, str]:
         key, equals, value = line.decode("utf-8").partition("=")
     except UnicodeDecodeError:
         raise MalformedSettings(f"settings: line {number} is not UTF-8") from None
-    if not equals or _KEY.fullmatch(key) is None:
-        raise MalformedSettings(f"settings: line {number} is not KEY=VALUE with a key of A-Z, 0-9 and _")
-    if _FORBIDDEN.fullmatch(key) is not None:
-        raise MalformedSettings(f"settings: line {number}: {key} is not the configuration's to set")
-    if any(ord(c) < 0x20 and c != "\t" for c in value):
-        raise MalformedSettings(f"settings: line {number}: {key} holds a control character")
+    if not equals:
+        raise MalformedSettings(f"settings: line {number} is not KEY=VALUE")
+    if doubt := doubt_setting_name(key):
+        raise MalformedSettings(f"settings: line {number}: {doubt}")
+    if doubt := doubt_setting_value(value):
+        raise MalformedSettings(f"settings: line {number}: {key} {doubt}")
     return key, value
+
+
+def join_settings(configuration: Configuration, secrets: Mapping[str, str]) -> bytes | Refusal:
+    """The file of a release: the configuration's plain values and these secrets; a refusal unless they are the ones it names."""
+    if missing := configuration.secrets - set(secrets):
+        return Refusal("config-secret-refused", f"the configuration names the secret {min(missing)}, which did not come")
+    if further := set(secrets) - configuration.secrets:
+        return Refusal("config-secret-refused", f"{min(further)} came as a secret, and the configuration names no such secret")
+    settings = {**configuration.values, **secrets}
+    return "".join(f"{name}={settings[name]}\n" for name in sorted(settings)).encode()

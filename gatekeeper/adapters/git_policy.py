@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gatekeeper.model.digest import is_commit
+from gatekeeper.model.digest import digest_of, is_commit
 from gatekeeper.model.evidence import Absent, Evidence, Present, Unreadable
+from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.document import Configuration, Policy
 from gatekeeper.policy.load import MAX_FILE, MAX_FILES, PolicyError, parse_configuration, parse_policy
 from gatekeeper.ports.errors import PortError, Unavailable
@@ -124,7 +125,7 @@ class GitPolicySource:
         except PortError as error:
             raise Unavailable(_CAUSE, error.detail) from None
 
-    async def configuration(self, commit: str, environment: str, component: str) -> Evidence[Configuration]:
+    async def configuration(self, commit: str, environment: str, component: str) -> Evidence[Configuration | Refusal]:
         """See `PolicySource.configuration`."""
         if commit not in self._verified:
             return Absent()
@@ -132,11 +133,12 @@ class GitPolicySource:
         try:
             entries = await self._entries(commit, file)
             data = (await self._blobs(entries)).get(file, b"")
-            return Present(parse_configuration(data, commit=commit, file=file))
+            return Present(_parsed(data, commit, file), (digest_of(data),))
         except PortError as error:
             return Unreadable(_CAUSE, error.detail)
         except PolicyError as error:
-            return Unreadable(_CAUSE, str(error))
+            # What lies in its place is no file that could be read: a link, a submodule, or one over the bounds.
+            return Present(Refusal(error.code, str(error)))
 
     async def _load(self, tip: str) -> bool:
         if self._policy is not None and tip == self._policy.commit:
@@ -233,6 +235,13 @@ async def open_policy_source(
     except (PolicyError, Unavailable) as error:
         _logger.error("the policy stays at %s: %s", source.loaded, error)  # noqa: TRY400 -- no traceback for a refused commit
     return source
+
+
+def _parsed(data: bytes, commit: str, file: str) -> Configuration | Refusal:
+    try:
+        return parse_configuration(data, commit=commit, file=file)
+    except PolicyError as error:
+        return Refusal(error.code, str(error))
 
 
 @contextmanager

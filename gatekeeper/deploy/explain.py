@@ -69,6 +69,7 @@ def explain(ping: Ping, *, public_url: str) -> dict[str, JsonValue]:
         "component": ping.new.component,
         "artifact": ping.new.artifact,
         "config": ping.new.config,
+        "purpose": ping.new.purpose.value,
         "rules": [dict(row) for row in ping.rules],
         "next_step": _next_step(ping, blocking),
         "policy": {"name": ping.new.environment, "revision": ping.policy_commit, "digest": ping.policy},

@@ -8,6 +8,8 @@ from gatekeeper.model.allow import AllowTerms
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.evidence import Present
 from gatekeeper.model.frame import PartName
+from gatekeeper.model.setting import doubt_setting_value
+from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.document import Configuration
 from gatekeeper.ports.artifacts import BlobDiffers, BlobMissing, BlobTooLarge
 from gatekeeper.ports.errors import Rejected
@@ -19,7 +21,7 @@ from .stored import MAX_CONFIG, MAX_MANIFEST, MalformedArtifact, parse_oci_manif
 
 
 async def deploy_parts(parts: Parts, terms: AllowTerms, inclusion: Inclusion, secrets: Mapping[str, str]) -> Sequence[Part]:
-    """Receipt, proof, growth, the artifact's own blobs, and the settings for this deployment. Raises `PortError`."""
+    """Receipt, proof, growth, the artifact's own blobs, the configuration's file, and the secrets that it names. Raises `PortError`."""
     try:
         manifest = await parts.artifacts.read(terms.artifact, max_bytes=MAX_MANIFEST)
         artifact = parse_oci_manifest(manifest)
@@ -30,7 +32,7 @@ async def deploy_parts(parts: Parts, terms: AllowTerms, inclusion: Inclusion, se
     except (BlobDiffers, BlobTooLarge, MalformedArtifact) as error:
         raise Rejected("digest-mismatch", str(error)) from error
     found = await parts.policy.configuration(terms.config, terms.environment, terms.component)
-    if not isinstance(found, Present):
+    if not isinstance(found, Present) or isinstance(found.value, Refusal):
         raise Rejected("config-unavailable", "the configuration that was decided on cannot be read now")
     return (
         _part(PartName.RECEIPT, terms.receipt),
@@ -38,25 +40,23 @@ async def deploy_parts(parts: Parts, terms: AllowTerms, inclusion: Inclusion, se
         _part(PartName.CONSISTENCY, inclusion.growth),
         _part(PartName.MANIFEST, manifest),
         _part(PartName.CONFIG, config),
+        _part(PartName.CONFIGURATION, found.value.data),
         Part(PartName.LAYER, layer, artifact.layer.size, artifact.layer.digest),
-        _part(PartName.SETTINGS, encode_settings(found.value, secrets)),
+        _part(PartName.SETTINGS, encode_secrets(found.value, secrets)),
     )
 
 
-def encode_settings(configuration: Configuration, secrets: Mapping[str, str]) -> bytes:
-    """`KEY=VALUE` lines: the configuration's plain values, and of the vault's secrets those it names. Raises `Rejected`.
+def encode_secrets(configuration: Configuration, secrets: Mapping[str, str]) -> bytes:
+    """`KEY=VALUE` lines: of the vault's secrets those that the configuration names, all of them and no other. Raises `Rejected`.
 
-    A secret that the reviewed configuration does not name is not installed; one that it names and the vault lacks stops the deploy.
+    Plain values do not travel here: the target reads them from the configuration's own bytes, which the decision names.
     """
-    chosen = dict(configuration.values)
     for name in sorted(configuration.secrets):
         if name not in secrets:
             raise Rejected("config-secret-refused", f"the vault holds no secret {name} for this environment and component")
-        chosen[name] = secrets[name]
-    for name, value in chosen.items():
-        if "\n" in value or "\0" in value:
-            raise Rejected("config-invalid", f"the value of {name} holds a newline or NUL")
-    return "".join(f"{name}={chosen[name]}\n" for name in sorted(chosen)).encode()
+        if doubt := doubt_setting_value(secrets[name]):
+            raise Rejected("config-invalid", f"the secret {name} {doubt}")
+    return "".join(f"{name}={secrets[name]}\n" for name in sorted(configuration.secrets)).encode()
 
 
 def _part(name: PartName, data: bytes) -> Part:

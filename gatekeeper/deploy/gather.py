@@ -81,7 +81,7 @@ class _Gathering:
         self._running: Evidence[Running] = _LATE
         self._older: Evidence[bool] = _LATE
         self._stored: Evidence[StoredArtifact | Refusal] = _LATE
-        self._configuration: Evidence[Configuration] = _LATE
+        self._configuration: Evidence[Configuration | Refusal] = _LATE
         self._deployed_before: Evidence[bool] = _LATE
         self._manifest: Evidence[Checked[ArtifactManifest]] = _LATE
         self._received: Evidence[Received] = _LATE
@@ -146,7 +146,7 @@ class _Gathering:
         self._configuration = await _guarded("config-unavailable", self._parts.policy.configuration(self._candidate.config, *place))
 
     async def read_history(self) -> None:
-        """Rollback only: whether exactly this artifact was deployed there."""
+        """Rollback only: whether exactly this artifact was deployed there with exactly this configuration."""
         if self._candidate.purpose is Purpose.ROLLBACK:
             self._deployed_before = await _guarded("evidence-unreadable", self._was_deployed())
         else:
@@ -155,7 +155,7 @@ class _Gathering:
     async def _was_deployed(self) -> Evidence[bool]:
         rows = await self._parts.deployments.history(self._candidate.environment, self._candidate.component, self._viewer, limit=200)
         for row in rows:
-            if row.artifact == self._candidate.artifact and row.state == "deployed":
+            if (row.artifact, row.config, row.state) == (self._candidate.artifact, self._candidate.config, "deployed"):
                 return Present(value=True, digests=(row.receipt,))
         return Present(value=False)
 

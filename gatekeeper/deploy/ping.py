@@ -72,7 +72,7 @@ async def accept_ping(parts: Parts, caller: Caller, request: PingRequest, call: 
         artifact=artifact,
         commit=record.commit,
         config=request.config or (runs.config if runs else policy.commit),
-        purpose=Purpose.TEST if policy.environments[request.environment].environment_class is EnvironmentClass.TEST else Purpose.DEPLOY,
+        purpose=_purpose(policy, request),
         reason=request.reason,
         deadline=request.deadline,
         project=policy.components[request.component].project,
@@ -83,7 +83,10 @@ async def accept_ping(parts: Parts, caller: Caller, request: PingRequest, call: 
 async def accept_rollback(
     parts: Parts, caller: Caller, environment: str, component: str, *, to: Digest | None, reason: str, call: CallKey
 ) -> tuple[Ping, bool]:
-    """Store the ping of a rollback: to a member of the rollback set, by default the newest that does not run. Raises as `accept_ping`."""
+    """Store the ping of a rollback: to a member of the rollback set, by default the newest, else the newest with the artifact `to`.
+
+    Raises as `accept_ping`.
+    """
     policy = parts.policy.current()
     _demand_served(policy, environment)
     demand_role(policy, caller, environment, component, _OPERATORS)
@@ -116,16 +119,13 @@ async def accept_rollback(
 
 
 async def rollback_set(parts: Parts, caller: Caller | None, environment: str, component: str) -> tuple[DeploymentRecord, ...]:
-    """What may be brought back there, newest first, each artifact once; what runs now is not among them."""
+    """What may be brought back there, newest first: each pair of artifact and configuration once; the pair that runs now is not among them."""
     history = await parts.deployments.history(environment, component, viewer_of(caller), limit=200)
-    deployed = [row for row in history if row.state == State.DEPLOYED]
-    seen = {deployed[0].artifact} if deployed else set()
-    members = []
-    for row in deployed[1:]:
-        if row.artifact not in seen:
-            seen.add(row.artifact)
-            members.append(row)
-    return tuple(members)
+    pairs: dict[tuple[Digest, str], DeploymentRecord] = {}
+    for row in history:
+        if row.state == State.DEPLOYED:
+            pairs.setdefault((row.artifact, row.config), row)
+    return tuple(pairs.values())[1:]
 
 
 async def cancel(parts: Parts, caller: Caller, ping_id: str, reason: str) -> Ping:
@@ -145,6 +145,14 @@ async def cancel(parts: Parts, caller: Caller, ping_id: str, reason: str) -> Pin
     # Only after the move: whoever still works on the ping cannot draft an Allow any more.
     await let_go(parts, ended)
     return ended
+
+
+def _purpose(policy: Policy, request: PingRequest) -> Purpose:
+    # No artifact named: what runs stays, and rule origin.age denies where it does not.
+    if request.artifact is None and request.config is not None:
+        return Purpose.CONFIGURATION
+    tests = policy.environments[request.environment].environment_class is EnvironmentClass.TEST
+    return Purpose.TEST if tests else Purpose.DEPLOY
 
 
 def _demand_served(policy: Policy, environment: str) -> None:

@@ -44,6 +44,8 @@ class Purpose(StrEnum):
     """Why a ping wants to deploy. It follows from endpoint and environment class, never from the caller's word."""
 
     DEPLOY = "deploy"
+    CONFIGURATION = "configuration"
+    """the artifact that runs stays, its configuration changes"""
     ROLLBACK = "rollback"
     BREAKGLASS = "breakglass"
     TEST = "test"

@@ -36,6 +36,7 @@ class PartName(StrEnum):
     ROLLBACK_BUNDLE = "rollback-bundle"
     MANIFEST = "manifest"
     CONFIG = "config"
+    CONFIGURATION = "configuration"
     LAYER = "layer"
     SETTINGS = "settings"
 
@@ -52,6 +53,7 @@ MAX_PART: Final = MappingProxyType(
         PartName.ROLLBACK_BUNDLE: 4 * _MIB,
         PartName.MANIFEST: 1 * _MIB,
         PartName.CONFIG: 64 * _KIB,
+        PartName.CONFIGURATION: 256 * _KIB,
         PartName.LAYER: 2048 * _MIB,
         PartName.SETTINGS: 256 * _KIB,
     }

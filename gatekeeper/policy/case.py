@@ -35,9 +35,9 @@ class Gathered:
     running: Evidence[Running]
     older: Evidence[bool]
     """whether the candidate's commit is a strict ancestor of what runs"""
-    configuration: Evidence[Configuration]
+    configuration: Evidence[Configuration | Refusal]
     deployed_before: Evidence[bool]
-    """rollback: whether exactly this artifact was deployed there successfully"""
+    """rollback: whether exactly this artifact was deployed there successfully with exactly this configuration"""
 
     def items(self) -> tuple[tuple[str, Evidence[object]], ...]:
         """Every item by name, in a fixed order, stages last."""

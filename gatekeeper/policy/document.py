@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum, unique
 
 from gatekeeper.model.decision import Mode
-from gatekeeper.model.digest import Digest
+from gatekeeper.model.digest import Digest, digest_of
 
 
 @unique
@@ -123,9 +123,15 @@ class Configuration:
     """What an environment installs with a component at deploy: plain values, and secrets by name."""
 
     commit: str
-    digest: Digest
+    data: bytes = field(repr=False)
+    """the file's exact bytes, which a doorkeeper hashes and reads again"""
     values: Mapping[str, str]
     secrets: frozenset[str]
+
+    @property
+    def digest(self) -> Digest:
+        """sha256 of the file: what a decision names it by."""
+        return digest_of(self.data)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from gatekeeper.model.decision import Mode
-from gatekeeper.model.digest import Digest, digest_of
+from gatekeeper.model.digest import Digest
 from gatekeeper.model.fields import FieldError, Fields
+from gatekeeper.model.setting import doubt_setting_name
 from gatekeeper.model.unfilled import sentence, unfilled
 
 from .document import (
@@ -81,6 +82,7 @@ def parse_policy(files: Mapping[str, bytes], *, commit: str) -> Policy:
         environments={name: _environment(name, fields) for name, fields in _folder(files, "environments")},
     )
     _check_names(policy)
+    _check_configurations(files, commit)
     return policy
 
 
@@ -98,13 +100,21 @@ def parse_configuration(data: bytes, *, commit: str, file: str) -> Configuration
         if overlap := set(secrets) & set(values):
             raise fields.error("secrets", f"{sorted(overlap)[0]} is also a plain value")
         fields.done()
-    return Configuration(commit=commit, digest=digest_of(data), values=values, secrets=frozenset(secrets))
+    return Configuration(commit=commit, data=data, values=values, secrets=frozenset(secrets))
 
 
 def _setting_name(fields: Fields, name: str, key: str | None = None) -> str:
-    if not (0 < len(name) <= 64 and name.isascii() and name.replace("_", "A").isalnum() and name == name.upper() and not name[0].isdigit()):
-        raise fields.error(key or name[:64], "is not the name of a setting (capitals, digits and '_', at most 64)")
+    if doubt := doubt_setting_name(name):
+        raise fields.error(key or name[:64], doubt)
     return name
+
+
+def _check_configurations(files: Mapping[str, bytes], commit: str) -> None:
+    # Here and not at the first deploy: whoever wrote a commit that cannot be installed should hear of it when it is pushed.
+    for file in sorted(files):
+        path = PurePosixPath(file)
+        if len(path.parts) == 3 and path.parts[0] == "config" and path.suffix == ".toml":
+            parse_configuration(files[file], commit=commit, file=file)
 
 
 class _In:

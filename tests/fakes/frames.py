@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import secrets
 import tarfile
 from dataclasses import dataclass, field, replace
@@ -157,7 +158,9 @@ class Gatekeeper:
     def receipt_keys(self) -> bytes:
         return self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
-    def statement(self, artifact: Artifact, *, at: Moment | None = None, seconds: int = 600, **changes) -> DecisionStatement:
+    def statement(
+        self, artifact: Artifact, *, at: Moment | None = None, seconds: int = 600, configuration: bytes = b"", **changes
+    ) -> DecisionStatement:
         at = at or now()
         statement = DecisionStatement(
             instance=self.instance,
@@ -172,7 +175,10 @@ class Gatekeeper:
             mode=Mode.ENFORCE,
             purpose=Purpose.DEPLOY,
             targets=(self.target,),
-            evidence=(EvidenceItem("manifest", "present", artifact.digest),),
+            evidence=(
+                EvidenceItem("manifest", "present", artifact.digest),
+                EvidenceItem("configuration", "present", digest_of(configuration)),
+            ),
             evaluated_at=Moment(at - timedelta(seconds=1)),
             not_after=later(at, seconds=seconds),
         )
@@ -191,7 +197,15 @@ class Gatekeeper:
         return encode_receipt(statement=envelope, entry=entry, index=index, origin=ORIGIN, evidence=())
 
     def items(
-        self, artifact: Artifact, receipt: bytes, *, index: int, old: int, settings: bytes = b"", log: MemoryLog | None = None
+        self,
+        artifact: Artifact,
+        receipt: bytes,
+        *,
+        index: int,
+        old: int,
+        settings: bytes = b"",
+        configuration: bytes = b"",
+        log: MemoryLog | None = None,
     ) -> dict[PartName, bytes]:
         log = log or self.log
         return {
@@ -200,14 +214,25 @@ class Gatekeeper:
             PartName.CONSISTENCY: log.growth(old),
             PartName.MANIFEST: artifact.manifest,
             PartName.CONFIG: artifact.config,
+            PartName.CONFIGURATION: configuration,
             PartName.LAYER: artifact.layer,
             PartName.SETTINGS: settings,
         }
 
-    def deploy(self, artifact: Artifact, *, old: int, settings: bytes = b"", **changes) -> tuple[Digest, dict[PartName, bytes]]:
-        """An honest Allow for the artifact: the receipt's id and the parts of its frame."""
-        receipt = self.receipt(self.statement(artifact, **changes))
-        return digest_of(receipt), self.items(artifact, receipt, index=len(self.log.entries) - 1, old=old, settings=settings)
+    def deploy(
+        self, artifact: Artifact, *, old: int, settings: bytes = b"", configuration: bytes | None = None, **changes
+    ) -> tuple[Digest, dict[PartName, bytes]]:
+        """An honest Allow for the artifact: the receipt's id and the parts of its frame. `settings` are secrets; the configuration names them."""
+        configuration = naming(settings) if configuration is None else configuration
+        receipt = self.receipt(self.statement(artifact, configuration=configuration, **changes))
+        index = len(self.log.entries) - 1
+        return digest_of(receipt), self.items(artifact, receipt, index=index, old=old, settings=settings, configuration=configuration)
+
+
+def naming(settings: bytes) -> bytes:
+    """The configuration that names these secrets, and holds nothing else."""
+    names = sorted(line.partition(b"=")[0].decode() for line in settings.splitlines())
+    return f"secrets = {json.dumps(names)}\n".encode()
 
 
 def _entry(statement: DecisionStatement, payload: bytes) -> DecisionEntry:

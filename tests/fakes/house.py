@@ -9,6 +9,7 @@ import base64
 import hashlib
 import inspect
 import itertools
+import json
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -28,8 +29,8 @@ from gatekeeper.model.facts import Revision
 from gatekeeper.model.label import Viewer
 from gatekeeper.model.moment import later, moment
 from gatekeeper.model.ping import State
-from gatekeeper.policy.document import Configuration
-from gatekeeper.policy.load import parse_policy
+from gatekeeper.model.verified import Refusal
+from gatekeeper.policy.load import PolicyError, parse_configuration, parse_policy
 from gatekeeper.ports.errors import PortError, Unavailable
 from gatekeeper.ports.log import AheadOfLog, Appended, EntryConflict, Inclusion
 from gatekeeper.ports.pings import NewPing
@@ -143,12 +144,13 @@ class HouseReview:
 
 
 class HousePolicy:
-    """`files` may be changed; `load` puts them in force. `secrets` and `values` make up the configuration."""
+    """`files` may be changed; `load` puts them in force. `secrets` and `values` make up the configuration; `others` has that of further commits."""
 
     def __init__(self, files):
         self.files = files
         self.commit = POLICY_COMMIT
         self.values, self.secrets = {"GREETING": "hello"}, frozenset()
+        self.others = {}
         self.away = False
         self.load()
 
@@ -162,9 +164,13 @@ class HousePolicy:
         await trio.lowlevel.checkpoint()
         if self.away:
             raise Unavailable("config-unavailable", "away")
-        if commit != POLICY_COMMIT:
+        if commit not in (POLICY_COMMIT, *self.others):
             return Absent()
-        return Present(Configuration(commit, digest_of(b"configuration"), self.values, self.secrets), (digest_of(b"configuration"),))
+        data = self.others.get(commit) or configuration_text(self.values, self.secrets)
+        try:
+            return Present(parse_configuration(data, commit=commit, file="config"), (digest_of(data),))
+        except PolicyError as error:
+            return Present(Refusal(error.code, str(error)))
 
 
 class HouseTarget(FakeTarget):
@@ -507,6 +513,12 @@ class House:
             ),
             "environments/lab.toml": b'class = "test"\nstages = []\nmerge = "none"\n',
         }
+
+
+def configuration_text(values, secrets):
+    """The file of a configuration."""
+    plain = "".join(f"{name} = {json.dumps(value)}\n" for name, value in sorted(values.items()))
+    return f"secrets = {json.dumps(sorted(secrets))}\n[values]\n{plain}".encode()
 
 
 def _key(reviewer):

@@ -13,6 +13,7 @@ import trio
 
 from clients.doorkeeper import checks
 from clients.doorkeeper.artifact import parse_config, parse_manifest
+from clients.doorkeeper.settings import join_settings, parse_settings
 from clients.doorkeeper.state import NOTHING, ComponentMemory, Memory, Outcome, Release, Remembered
 from clients.doorkeeper.target import Caps, ComponentSlot, InstalledTarget, Pinned, parse_receipt_keys
 from gatekeeper.model.digest import Digest, digest_of
@@ -97,6 +98,12 @@ class FakeTarget:
             return Stale(found.size)
         if isinstance(found, Refusal):
             return Refused(found.reason, found.detail)
+        configuration = checks.check_configuration(data[PartName.CONFIGURATION], found.statement)
+        if isinstance(configuration, Refusal):
+            return Refused(configuration.reason, configuration.detail)
+        settings = join_settings(configuration, parse_settings(data[PartName.SETTINGS]))
+        if isinstance(settings, Refusal):
+            return Refused(settings.reason, settings.detail)
         refused = checks.check_manifest(data[PartName.MANIFEST], found.statement) or checks.check_config(
             data[PartName.CONFIG], parse_manifest(data[PartName.MANIFEST]), digest_of(data[PartName.LAYER]), len(data[PartName.LAYER])
         )

@@ -172,7 +172,7 @@ async def test_no_shell_no_forwarding_no_files(host, target):
 
 
 async def test_a_changed_settings_part_never_shows_in_errors(host, target):
-    receipt, items = host.door.gatekeeper.deploy(make_artifact(), old=0, settings=b"LD_PRELOAD=hush-hush\n")
+    receipt, items = host.door.gatekeeper.deploy(make_artifact(), old=0, settings=b"LD_PRELOAD=hush-hush\n", configuration=b"")
     answer = await target.apply(host.address, host.credential(receipt), receipt, parts_of(items), progress=lambda _: None)
     assert "LD_PRELOAD" in answer.detail
     assert "hush" not in repr(answer)

@@ -8,7 +8,9 @@ import pytest
 
 from gatekeeper.adapters.git import open_git
 from gatekeeper.adapters.git_policy import PolicyOrigin, open_policy_source
-from gatekeeper.model.evidence import Absent, Present, Unreadable
+from gatekeeper.model.digest import digest_of
+from gatekeeper.model.evidence import Absent, Present
+from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.load import MAX_FILE, PolicyError
 from gatekeeper.ports.errors import Unavailable
 from tests.fakes.git_repositories import EMPTY_ENVIRONMENT, Repository, make_key, signers_line
@@ -235,7 +237,8 @@ async def test_configuration_is_read_from_verified_commits_alone(house):
     first = house.commit({"config/production/hello.toml": '[values]\nGREETING = "hello"\n'})
     source = await house.open()
     house.commit({"config/production/hello.toml": '[values]\nGREETING = "bye"\n'})
-    second = house.commit({"config/production/bad.toml": "x = "})
+    broken = house.commit({"config/production/bad.toml": "x = "})
+    second = house.commit({"config/production/bad.toml": ""})
     await source.refresh()
     found = await source.configuration(first, "production", "hello")
     assert isinstance(found, Present)
@@ -246,15 +249,40 @@ async def test_configuration_is_read_from_verified_commits_alone(house):
     none = await source.configuration(house.root, "production", "hello")
     assert isinstance(none, Present)
     assert none.value.values == {}
-    bad = await source.configuration(second, "production", "bad")
-    assert isinstance(bad, Unreadable)
-    assert bad.cause == "config-unavailable"
+    assert found.digests == (digest_of(b'[values]\nGREETING = "hello"\n'),) == (found.value.digest,)
+    bad = await source.configuration(broken, "production", "bad")
+    assert isinstance(bad, Present)
+    assert isinstance(bad.value, Refusal)
+    assert bad.value.reason == "config-invalid"
+    mended = await source.configuration(second, "production", "bad")
+    assert isinstance(mended, Present)
+    assert mended.digests == (digest_of(b""),)
     house.repository.commit({"config/production/hello.toml": '[values]\nGREETING = "unsigned"\n'})
     unsigned = house.repository.git("rev-parse", "HEAD")
     with pytest.raises(PolicyError):
         await source.refresh()
     assert await source.configuration(unsigned, "production", "hello") == Absent()
     assert await source.configuration("--help", "production", "hello") == Absent()
+
+
+async def test_a_commit_beside_the_branch_or_not_loaded_yet_is_no_configuration(house):
+    source = await house.open()
+    house.repository.git("checkout", "-q", "-b", "side")
+    beside = house.commit({"config/production/hello.toml": '[values]\nGREETING = "beside"\n'})
+    house.repository.git("checkout", "-q", "main")
+    newer = house.commit({"config/production/hello.toml": '[values]\nGREETING = "newer"\n'})
+    assert await source.configuration(newer, "production", "hello") == Absent()
+    await source.refresh()
+    assert isinstance(await source.configuration(newer, "production", "hello"), Present)
+    assert await source.configuration(beside, "production", "hello") == Absent()
+
+
+@pytest.mark.parametrize("text", ["x = ", '[values]\nLD_PRELOAD = "x"\n', 'secrets = ["PYTHONPATH"]\n', '[values]\nPATH = "/tmp"\n', "[values]\nA = 1\n"])
+async def test_a_configuration_that_could_not_be_installed_is_never_loaded(house, text):
+    source = await house.open()
+    house.commit({"config/production/hello.toml": text})
+    detail = await refused(source, "config-invalid")
+    assert detail.startswith("config/production/hello.toml: ")
 
 
 async def test_a_remote_that_is_away_keeps_the_policy_in_force(house):

@@ -9,12 +9,23 @@ from gatekeeper.deploy import execute
 from gatekeeper.deploy.execute import MAX_ALLOWS, MISSES, PROGRESS_S
 from gatekeeper.deploy.explain import explain
 from gatekeeper.model.digest import digest_of
+from gatekeeper.model.frame import PartName
 from gatekeeper.model.ping import State
 from gatekeeper.model.reason import REASONS
 from gatekeeper.ports.errors import Denied, PortError, Rejected, Unavailable, Untrustworthy
 from gatekeeper.ports.target import ApplyFailed, LastOutcome, Refused, RolledBack, Stale, TargetUnavailable, TargetUnknown
 from gatekeeper.tlog.entry import OutcomeEntry
-from tests.fakes.house import ENVIRONMENT, NEW_COMMIT, TARGET, House, Killed, Tap, _verify_inline, anyio_backend  # noqa: F401
+from tests.fakes.house import (  # noqa: F401
+    ENVIRONMENT,
+    NEW_COMMIT,
+    TARGET,
+    House,
+    Killed,
+    Tap,
+    _verify_inline,
+    anyio_backend,
+    configuration_text,
+)
 from tests.fakes.target import COSIGNATURE
 
 pytestmark = pytest.mark.anyio
@@ -341,7 +352,8 @@ async def test_only_named_secrets_are_installed_and_a_newline_is_none(house):
     house.target._take = lambda named, parts, data: sent.append(data) or take(named, parts, data)
     ended = await house.step(await house.ping(await house.bring()))
     assert ended.state is State.DEPLOYED
-    assert b"GREETING=hello\nPASSWORD=p=1\n" in sent[0].values()
+    assert sent[0][PartName.SETTINGS] == b"PASSWORD=p=1\n"
+    assert sent[0][PartName.CONFIGURATION] == configuration_text({"GREETING": "hello"}, {"PASSWORD"})
     house.secrets["PASSWORD"] = "two\nlines"
     house.clock.ahead(60)
     ended = await house.step(await house.ping(await house.bring("2", commit=NEW_COMMIT), commit=NEW_COMMIT))

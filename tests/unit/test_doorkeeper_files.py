@@ -185,7 +185,7 @@ def test_unpack_replaces_what_the_workload_changed(tmp_path):
     ("data", "reason"),
     [
         (b"A=1", "no end"),
-        (b"a=1\n", "not KEY=VALUE"),
+        (b"a=1\n", "not the name of a setting"),
         (b"A\n", "not KEY=VALUE"),
         (b"A=1\nA=2\n", "again"),
         (b"A=\x001\n", "control"),

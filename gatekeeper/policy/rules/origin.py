@@ -227,6 +227,8 @@ def age(case: Case) -> RuleResult:
     rule = "origin.age"
     if case.candidate.purpose is Purpose.ROLLBACK:
         return skipped(rule, "a rollback returns to older bytes on purpose")
+    if case.candidate.purpose is Purpose.CONFIGURATION:
+        return _still_runs(rule, case)
     match case.evidence.older:
         case Unreadable() as unread:
             return unreadable(rule, unread, "older")
@@ -251,8 +253,27 @@ def age(case: Case) -> RuleResult:
             return passed(rule, "not older than what runs", item_of("older", case.evidence.older))
 
 
+def _still_runs(rule: str, case: Case) -> RuleResult:
+    """A change of configuration alone is asked for no vote and no stage, so its artifact is what runs at this very decision, or the answer is no."""
+    item = item_of("running", case.evidence.running)
+    match case.evidence.running:
+        case Unreadable() as unread:
+            return unreadable(rule, unread, "running")
+        case Present(value=running) if running.artifact == case.candidate.artifact:
+            return passed(rule, "the artifact stays: it is what runs", item)
+        case _:
+            return failed(
+                rule,
+                "older-than-running",
+                item,
+                expected=f"{case.candidate.artifact} still runs: the ping names a configuration alone",
+                actual="something else runs now, or nothing",
+                need="ping again with --config: the artifact that runs now is then kept",
+            )
+
+
 def deployed_before(case: Case) -> RuleResult:
-    """Rollback: only what was deployed there successfully comes back."""
+    """Rollback: only what was deployed there successfully, with the configuration it had, comes back."""
     rule = "rollback.member"
     if case.candidate.purpose is not Purpose.ROLLBACK:
         return skipped(rule, "not a rollback")
@@ -266,7 +287,7 @@ def deployed_before(case: Case) -> RuleResult:
                 rule,
                 "never-deployed",
                 item_of("deployed_before", case.evidence.deployed_before),
-                expected="an artifact that was deployed there successfully",
-                actual="it never was",
+                expected="an artifact and a configuration that were deployed there together, successfully",
+                actual="they never were",
                 need=f"choose a member: pingee rollback {case.candidate.environment} {case.candidate.component} --list",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gatekeeper.model.decision import RuleResult
 from gatekeeper.model.evidence import Absent, Present, Unreadable
+from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.case import Case
 from gatekeeper.policy.rule import failed, item_of, passed, unreadable
 
@@ -44,7 +45,10 @@ def configuration(case: Case) -> RuleResult:
                 item,
                 expected="a commit of the policy repository that is loaded or was loaded before",
                 actual=f"{case.candidate.config} is not one",
-                need="have the configuration reviewed and signed, then ping again",
+                need="have an owner sign it onto the policy branch; once the gatekeeper has loaded that commit (within seconds), ping again",
             )
         case Present(value=found):
+            if isinstance(found, Refusal):
+                expected = f"config/{case.candidate.environment}/{case.candidate.component}.toml as the policy's format has it"
+                return failed(rule, found.reason, item, expected=expected, actual=found.detail, need="mend it in a new commit and ping with that")
             return passed(rule, f"configuration {found.commit}", item)
