@@ -264,6 +264,13 @@ def run_sql(url: str, statements: str) -> str:
     return done.stdout.decode().strip()
 
 
+def dump_tables(url: str) -> bytes:
+    """Every row of every table, as COPY writes it, each line behind its table's name. Any version of the server will do; pg_dump wants its own."""
+    tables = run_sql(url, "select quote_ident(tablename) from pg_tables where schemaname = 'public' order by 1;").splitlines()
+    copies = (f"copy (select '{table}', t.* from {table} t) to stdout;\n" for table in tables)  # noqa: S608 -- names the catalogue quoted
+    return run_sql(url, "".join(copies)).encode()
+
+
 def _place(url: str) -> dict[str, str]:
     """The URL as libpq's variables. Raises `ServerFailed` for one that is none; what it holds is not shown."""
     try:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import refusals
+from . import configurations, refusals
 from .git import git
 from .health import health_rollback
 from .hostile import hostile_build
@@ -44,6 +44,9 @@ def show(world: World, telling: Telling) -> dict[str, Any]:
     leases += [own, stale, refusals.deny_wrong_bytes(stage, telling, production)]
     _rollback(stage, telling, test, production, second, second_ping, first)
     hostile_build(stage, telling)
+    configurations.promote_same_digest(stage, telling, test, production)
+    configurations.secrets_per_environment(stage, telling, test, production)
+    configurations.config_only(stage, telling, production)
     health_rollback(stage, telling, test, production)
     restart_mid_deploy(stage, telling, test, production)
     yours = telling.seconds_of("build", "acceptance", "vote")

@@ -21,7 +21,8 @@ STEPS = [
     "vault", "vault-bootstrap", "database", "policy", "target", "gatekeeper", "build", "submit", "test-environment", "acceptance", "ping-pending",
     "vote", "deploy", "running", "provenance", "log-verify", "tamper-detected", "deny-unsigned", "deny-tampered", "deny-self-vote",
     "deny-stale-vote", "deny-wrong-bytes", "second-version", "rollback",
-    "hostile-build", "health-rollback", "restart-mid-deploy",
+    "hostile-build", "promote-same-digest", "secrets-per-environment", "config-only", "config-rollback", "deny-unreviewed-config",
+    "health-rollback", "restart-mid-deploy",
 ]  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from tests.fakes.target import COSIGNATURE
 pytestmark = pytest.mark.anyio
 
 RAN = digest_of(b"before")
-DOORS = ("bad-signature", "digest-mismatch", "receipt-missing", "receipt-other-target", "log-fork", "sealed-not-allowed")
+DOORS = ("bad-signature", "digest-mismatch", "config-invalid", "config-secret-refused", "receipt-missing", "receipt-other-target", "log-fork", "sealed-not-allowed")
 
 
 @pytest.fixture
