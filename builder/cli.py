@@ -10,13 +10,13 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from gatekeeper.hidden import hide_memory
 from gatekeeper.model.digest import MalformedDigest, parse_digest
 from gatekeeper.model.strictjson import JsonValue
 
@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace, given: list[str]) -> int:
-    # No core file of this process: it would hold the run's key and tokens.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hide_memory()
     url = ""
     try:
         order, delivery = _read(options)

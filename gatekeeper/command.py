@@ -29,6 +29,7 @@ from gatekeeper.api.listen import CannotListen
 from gatekeeper.bootstrap import BootstrapRefused
 from gatekeeper.config_report import Config
 from gatekeeper.exits import Exit, Failure
+from gatekeeper.hidden import hide_memory
 from gatekeeper.layout_file import BadLayout
 from gatekeeper.new_instance import NewInstance, parse_target, write_instance
 from gatekeeper.policy.document import Policy
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     asked = _parser().parse_args(arguments)
     try:
+        hide_memory()
         code: Exit = asked.run(asked)
         sys.stdout.flush()
         return int(code)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn, assert_never
 
+from gatekeeper.hidden import hide_memory
 from gatekeeper.model.canonical import Json
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.moment import Moment, moment
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail("only 'pingee-doorkeeper serve <64 hex>' runs here", MALFORMED)
         arguments = ["serve", forced[1]]
     try:
+        hide_memory()
         return _run(_parser().parse_args(arguments))
     except Busy as error:
         return _fail(str(error), MALFORMED)

@@ -25,6 +25,8 @@ from typing import Any, Final
 
 import asyncssh
 
+from gatekeeper.hidden import hide_memory
+
 from .cli import FORCED
 from .files import Place, Unreadable, exclusive, make_private, read_bounded, write_durably
 from .state import Outcome, load_memory
@@ -255,6 +257,7 @@ def main() -> int:
     options = parser.parse_args()
     host, _, port = options.listen.rpartition(":")
     os.umask(0o077)
+    hide_memory()
     try:
         asyncio.run(run_host(HostFiles(options.dir.resolve(), options.user_ca, options.principal, options.host_certificate), host, int(port)))
     except Unreadable as error:
