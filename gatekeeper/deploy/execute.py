@@ -57,6 +57,7 @@ from gatekeeper.tlog.entry import DoorkeeperMark, OutcomeEntry, Reference, encod
 from .decide import MAX_DRAFT, state_event
 from .frame_parts import deploy_parts
 from .parts import Parts
+from .secret_scan import secret_in_parts
 
 _log = logging.getLogger(__name__)
 
@@ -206,6 +207,8 @@ class _Run:
             except AheadOfLog:
                 return Done(State.FAILED, "failed", "log-fork", "the target remembers more of the log than was ever published: an alarm")
             frame = await deploy_parts(self._parts, self._terms, inclusion, settings)
+            if leak := await secret_in_parts(frame, settings):
+                return Done(State.FAILED, "failed", "config-secret-found", f"{leak}: nothing was sent")
             if self.ping.state is not State.APPLYING:
                 self.ping = await self._move(replace(self.ping, state=State.APPLYING))
             # The last thing before the first byte: whatever came before may have taken its time.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from gatekeeper.model.allow import AllowTerms
 from gatekeeper.model.digest import digest_of
@@ -20,7 +20,7 @@ from .parts import Parts
 from .stored import MAX_CONFIG, MAX_MANIFEST, MalformedArtifact, parse_oci_manifest
 
 
-async def deploy_parts(parts: Parts, terms: AllowTerms, inclusion: Inclusion, secrets: Mapping[str, str]) -> Sequence[Part]:
+async def deploy_parts(parts: Parts, terms: AllowTerms, inclusion: Inclusion, secrets: Mapping[str, str]) -> tuple[Part, ...]:
     """Receipt, proof, growth, the artifact's own blobs, the configuration's file, and the secrets that it names. Raises `PortError`."""
     try:
         manifest = await parts.artifacts.read(terms.artifact, max_bytes=MAX_MANIFEST)

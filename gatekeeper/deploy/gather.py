@@ -34,6 +34,7 @@ from gatekeeper.verify.vote import verify_vote
 
 from .parts import Parts
 from .stored import read_stored
+from .vouched import is_vouched
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +110,9 @@ class _Gathering:
         if not rows:
             return Absent()
         row = rows[0]
+        if self._candidate.purpose is Purpose.CONFIGURATION and not await is_vouched(self._parts, row, self._viewer):
+            _log.error("ALARM: no receipt of ours vouches for the row that says what runs (ping %s)", row.ping_id)
+            return Unreadable("target-unavailable", "no receipt of this gatekeeper vouches for the row that says what runs")
         return Present(Running(row.artifact, row.config, row.commit, row.ping_id, row.receipt, moment(row.at)), (row.receipt,))
 
     async def _read_review(self, commit: str) -> None:

@@ -10,9 +10,12 @@ from gatekeeper.model.digest import Digest
 from gatekeeper.model.evidence import Absent, Evidence, Present
 from gatekeeper.model.facts import Source, StoredArtifact
 from gatekeeper.model.fields import FieldError, Fields
+from gatekeeper.model.privatekey import holds_private_key
 from gatekeeper.model.strictjson import MalformedJson, parse_object
 from gatekeeper.model.verified import Refusal
 from gatekeeper.ports.artifacts import ArtifactStore, BlobDiffers, BlobMissing, BlobTooLarge
+
+from .secret_scan import file_holds_private_key
 
 MAX_MANIFEST: Final = 1024 * 1024
 MAX_CONFIG: Final = 64 * 1024
@@ -99,4 +102,5 @@ async def read_stored(store: ArtifactStore, artifact: Digest) -> Evidence[Stored
     size = layer.stat().st_size
     if len(config) != parsed.config.size or size != parsed.layer.size:
         return Present(Refusal("digest-mismatch", "a descriptor's size is not that of its bytes"))
-    return Present(StoredArtifact(artifact, component, source, len(manifest) + len(config) + size), (artifact,))
+    private_key = holds_private_key((config,)) or await file_holds_private_key(layer)
+    return Present(StoredArtifact(artifact, component, source, len(manifest) + len(config) + size, private_key), (artifact,))

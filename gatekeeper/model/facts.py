@@ -159,6 +159,8 @@ class StoredArtifact:
     component: str
     source: Source
     size: int
+    private_key: bool = False
+    """a private key in PEM stands in its layer or config"""
 
 
 @dataclass(frozen=True)

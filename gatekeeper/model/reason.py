@@ -142,7 +142,7 @@ _TABLE: Final = (
     _reason("config-rewound", "policy commit does not descend from the one last loaded; the old policy stays in force", (Effect.LOAD,), "admin"),
     _reason("config-invalid", "configuration does not parse or contradicts itself", (Effect.DENY, Effect.DOOR, Effect.LOAD), "admin"),
     _reason("config-secret-refused", "secret name not allowed for project and environment", (Effect.DENY, Effect.DOOR), "admin"),
-    _reason("config-secret-found", "a secret in artifact or configuration", (Effect.DENY,), "developer, security"),
+    _reason("config-secret-found", "a secret in artifact or configuration", (Effect.DENY, Effect.AFTER), "developer, security"),
     _reason("environment-frozen", "freeze, or outside the open deployment windows", (Effect.WAIT,), "operator, time", breakglass=True),
     _reason("stopped", "emergency stop in force", (Effect.WAIT,), "operator, security"),
     _reason("environment-busy", "another ping or landing holds environment + component; holder and expected time shown", (Effect.WAIT,), "time"),

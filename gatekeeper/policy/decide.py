@@ -30,6 +30,7 @@ _PLACE = (
     Rule("votes.review", votes.review),
     Rule("embargo.label", place.label),
     Rule("config.reviewed", place.configuration),
+    Rule("config.secrets", place.secrets),
 )
 
 

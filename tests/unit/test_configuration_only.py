@@ -1,5 +1,7 @@
 """A change of configuration alone: what runs stays, the configuration changes; and a rollback brings back the pair."""
 
+from dataclasses import replace
+
 import pytest
 
 from gatekeeper.deploy.ping import CallKey, PingRequest, accept_ping, accept_rollback, rollback_set
@@ -84,6 +86,29 @@ async def test_it_needs_no_vote_of_its_own_and_no_stage_that_failed_since_stops_
     for digest in [digest for digest, row in state.statements.items() if row.kind == "test-result"]:
         del state.statements[digest]
     assert (await flip(house)).state is State.DEPLOYED
+
+
+@pytest.mark.parametrize("change", ["artifact", "config", "receipt", "receipt of another place"])
+async def test_a_row_that_no_receipt_vouches_for_does_not_say_what_runs(house, change):
+    """A database's administrator who makes other bytes pass for what runs gets them deployed by nobody."""
+    before = await house.deployed()
+    house.clock.ahead(60)
+    unvoted = await house.bring("2", commit=NEW_COMMIT, vote=False)
+    rows = house.database.state.deployments
+    (place, row), *_ = rows.items()
+    changes = {
+        "artifact": {"artifact": unvoted, "commit": NEW_COMMIT},
+        "config": {"config": FLIPPED},
+        "receipt": {"receipt": digest_of(b"none")},
+        "receipt of another place": {"component": COMPONENT},
+    }[change]
+    rows[place] = replace(row, **changes)
+    if change == "receipt of another place":
+        house.parts = replace(house.parts, instance="test")
+    ping, _ = await accept_ping(house.parts, house.person(), asked(), key(1))
+    found = await house.step(ping)
+    assert (found.state, found.reasons) == (State.INDETERMINATE, ("target-unavailable",))
+    assert house.allows() == [before.log_index]
 
 
 async def test_where_something_else_runs_by_then_the_answer_is_no(house):

@@ -91,6 +91,7 @@ def test_the_good_case_is_allowed_and_every_rule_has_its_row():
         "votes.review",
         "embargo.label",
         "config.reviewed",
+        "config.secrets",
     ]
     assert {found.rule for found in decision.rules if found.result is Result.SKIP} == {"rollback.member"}
     assert all(found.actual for found in decision.rules)
@@ -99,7 +100,7 @@ def test_the_good_case_is_allowed_and_every_rule_has_its_row():
 def test_the_good_rollback_is_allowed():
     decision = decide(rollback_case())
     assert decision.verdict is Verdict.ALLOW
-    assert {found.rule for found in decision.rules if found.result is Result.SKIP} == {"origin.requester", "origin.age", "votes.review"}
+    assert {found.rule for found in decision.rules if found.result is Result.SKIP} == {"origin.requester", "origin.age", "votes.review", "config.secrets"}
 
 
 # --- the decision over all rows

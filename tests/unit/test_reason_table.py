@@ -74,7 +74,7 @@ config-dirty | deny, load | no
 config-rewound | load | no
 config-invalid | deny, door, load | no
 config-secret-refused | deny, door | no
-config-secret-found | deny | no
+config-secret-found | deny, after | no
 environment-frozen | wait | yes
 stopped | wait | no
 environment-busy | wait | no

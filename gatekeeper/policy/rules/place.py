@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from gatekeeper.model.decision import RuleResult
+from gatekeeper.model.decision import Purpose, RuleResult
 from gatekeeper.model.evidence import Absent, Present, Unreadable
+from gatekeeper.model.privatekey import holds_private_key
 from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.case import Case
-from gatekeeper.policy.rule import failed, item_of, passed, unreadable
+from gatekeeper.policy.document import Configuration
+from gatekeeper.policy.rule import failed, item_of, passed, skipped, unreadable
 
 
 def label(case: Case) -> RuleResult:
@@ -52,3 +54,31 @@ def configuration(case: Case) -> RuleResult:
                 expected = f"config/{case.candidate.environment}/{case.candidate.component}.toml as the policy's format has it"
                 return failed(rule, found.reason, item, expected=expected, actual=found.detail, need="mend it in a new commit and ping with that")
             return passed(rule, f"configuration {found.commit}", item)
+
+
+def secrets(case: Case) -> RuleResult:
+    """P12: no private key in artifact or configuration. The vault's own values are compared by whoever may read them, before anything is sent."""
+    rule = "config.secrets"
+    items = (item_of("stored", case.evidence.stored), item_of("configuration", case.evidence.configuration))
+    if case.candidate.purpose is Purpose.ROLLBACK:
+        # A key found in what ran for a year has to be replaced all the same; refusing to go back would only lengthen an outage.
+        return skipped(rule, "a rollback returns to bytes that ran here")
+    found = []
+    for name, item in (("artifact", case.evidence.stored), ("configuration", case.evidence.configuration)):
+        if isinstance(item, Unreadable):
+            return unreadable(rule, item, name)
+        if not isinstance(item, Present) or isinstance(item.value, Refusal):
+            return skipped(rule, f"no {name} to look at (another rule says why)")
+        value = item.value
+        if holds_private_key((value.data,)) if isinstance(value, Configuration) else value.private_key:
+            found.append(name)
+    if found:
+        return failed(
+            rule,
+            "config-secret-found",
+            *items,
+            expected="no private key in artifact or configuration",
+            actual=f"a private key in PEM stands in the {' and in the '.join(found)}",
+            need="take it out, replace the key, and have the workload's keys installed from the vault",
+        )
+    return passed(rule, "no private key in PEM; the vault's own values are compared before anything is sent", *items)
