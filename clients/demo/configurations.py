@@ -101,7 +101,7 @@ def config_only(stage: Stage, telling: Telling, production: InstanceWorld) -> No
 
 def _shows(stage: Stage, instance: InstanceWorld, found: Installed) -> None:
     # The example greets with the value; what a stranger's workload does with its settings is its own affair.
-    example = git("ls-tree", "--name-only", "HEAD", "greeter.py", cwd=Path(stage.world.repository_path))
+    example = git("ls-tree", "--name-only", "refs/heads/main", "greeter.py", cwd=Path(stage.world.repository_path))
     if example and found.values["GREETING"] not in stage.fetch(instance):
         raise StepFailed(f"the page at {instance.name} does not show {found.values['GREETING']!r}: {stage.fetch(instance)[:200]!r}")
 
