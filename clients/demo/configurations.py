@@ -41,6 +41,7 @@ def promote_same_digest(stage: Stage, telling: Telling, test: InstanceWorld, pro
             plain = ", ".join(f"{name}={value!r}" for name, value in sorted(found.values.items()))
             detail[instance.name] = f"{plain}; secrets by name: {', '.join(sorted(found.secrets))}"
             detail[f"{instance.name}_configuration"] = rows[instance.name]["config"]
+            detail[f"{instance.name}_log_index"] = rows[instance.name]["log_index"]
             detail[f"{instance.name}_http_body"] = stage.fetch(instance).strip()[:200]
         if values["test"].values == values["production"].values:
             raise StepFailed("both places got the same plain values")

@@ -34,9 +34,14 @@ def configuration_at(demo, name, commit):
 
 
 def test_both_places_run_the_digest_that_went_through_test(demo):
-    """SAMEBITS is the digest; what differs is the configuration."""
-    artifact = demo.step("promote-same-digest")["artifact"]
-    assert {runs(demo, name)["artifact"] for name in ("test", "production")} == {artifact} == {demo.step("build")["artifact"]}
+    detail = demo.step("promote-same-digest")
+    artifact = detail["artifact"]
+    assert artifact == demo.step("build")["artifact"]
+    for name in ("test", "production"):
+        decision = entry(demo, detail[f"{name}_log_index"], name)
+        assert (decision["verdict"], decision["artifact"], decision["environment"]) == ("Allow", artifact, name)
+        assert decision["candidate_config"] == detail[f"{name}_configuration"]
+    assert detail["test_configuration"] != detail["production_configuration"]
     chain = ask(demo, "production", "provenance", artifact)
     assert {s["stage"] for s in chain["statements"] if s["status"] == "verified"} >= {"commit", "acceptance"}
 
@@ -45,7 +50,7 @@ def test_both_places_run_the_digest_that_went_through_test(demo):
 def test_each_place_has_the_plain_values_of_its_own_reviewed_commit(demo, name):
     row, found = runs(demo, name), installed(demo.stage, demo.world.instance(name))
     assert found.values == {"GREETING": f"Hello from {name}"}
-    assert demo.stage.fetch(demo.world.instance(name)).startswith(f"Hello from {name}.")
+    assert demo.step("promote-same-digest")[f"{name}_http_body"].startswith(f"Hello from {name}.")
     assert f'"Hello from {name}"' in configuration_at(demo, name, row["config"])
 
 
@@ -92,8 +97,9 @@ def test_the_rollback_brought_back_the_pair(demo):
     decision = entry(demo, after["log_index"])
     assert (decision["purpose"], decision["artifact"]) == ("rollback", before["artifact_before_and_after"])
     assert decision["candidate_config"] == after["configuration"] == demo.step("promote-same-digest")["production_configuration"]
-    row = runs(demo, "production")
-    assert (row["artifact"], row["config"], row["purpose"]) == (after["artifact"], after["configuration"], "rollback")
+    ping = ask(demo, "production", "status", after["ping"])
+    assert (ping["artifact"], ping["config"], ping["state"]) == (after["artifact"], after["configuration"], "deployed")
+    assert after["plain_values"] == {"GREETING": "Hello from production"}
 
 
 def test_the_rollback_set_is_of_pairs_and_each_stands_once(demo):
