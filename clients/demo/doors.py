@@ -64,6 +64,16 @@ class KeptAllow:
         return end
 
 
+def deny_at_the_doors(stage: Stage, telling: Telling, test: InstanceWorld, production: InstanceWorld) -> None:
+    """Five steps. The Allow of the last one is made first: it grows old while the others are shown."""
+    with kept_allow(stage, test) as kept:
+        deny_direct_deploy(stage, telling, production)
+        deny_replay(stage, telling, production)
+        deny_other_target(stage, telling, production, kept)
+        deny_fork(stage, telling, production)
+        deny_late(stage, telling, kept)
+
+
 def deny_direct_deploy(stage: Stage, telling: Telling, production: InstanceWorld) -> None:
     """The vault's own certificate, and no receipt."""
     what = "with a stolen replica's logins the vault signs an SSH certificate for the host: without a receipt it opens nothing"

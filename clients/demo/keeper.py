@@ -37,7 +37,7 @@ REFRESH_S: Final = 240.0
 AGAIN_S: Final = 5.0
 """after which a vault that was away is asked again"""
 INSTANCES: Final = (
-    InstancePlan("test", stages=(), allow_s=20),
+    InstancePlan("test", stages=(), allow_s=10),
     InstancePlan("production", stages=("commit", "acceptance"), allow_s=600),
 )
 """an Allow of the test environment is short, so that a late one can be shown"""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import configurations, refusals
+from . import configurations, doors, refusals, stolen_runs
 from .git import git
 from .health import health_rollback
 from .hostile import hostile_build
@@ -47,6 +47,9 @@ def show(world: World, telling: Telling) -> dict[str, Any]:
     configurations.promote_same_digest(stage, telling, test, production)
     configurations.secrets_per_environment(stage, telling, test, production)
     configurations.config_only(stage, telling, production)
+    doors.deny_at_the_doors(stage, telling, test, production)
+    stolen_runs.deny_wrong_builder(stage, telling, production, first)
+    stolen_runs.deny_stolen_token(stage, telling, production, first)
     health_rollback(stage, telling, test, production)
     restart_mid_deploy(stage, telling, test, production)
     yours = telling.seconds_of("build", "acceptance", "vote")
