@@ -95,11 +95,11 @@ def deny_replay(stage: Stage, telling: Telling, production: InstanceWorld) -> No
     """Receipts that were applied before, each with a fresh proof and under its own certificate."""
     what = "receipts that were used before, with fresh proofs and certificates of their own: each is accepted once"
     with telling.step("deny-replay", what) as detail, stolen_replica(stage.world, production.name) as thief:
-        tree, applied = served_tree(production), _applied(look(stage, production))
+        tree, applied, old = served_tree(production), _applied(look(stage, production)), _remembered(thief)
         for name, digest in (("the_last_one", applied[-1]), ("the_one_before", applied[-2])):
             receipt = _receipt(production, digest)
             before = look(stage, production)
-            answered = _offer(thief, receipt, tree, _stored(production, _statement(receipt).subject))
+            answered = _offer(thief, receipt, tree, _stored(production, _statement(receipt).subject), old=old)
             detail[name] = {"receipt": digest, **demand_refused(stage, production, before, answered, "receipt-replayed")}
 
 
@@ -109,17 +109,20 @@ def deny_other_target(stage: Stage, telling: Telling, production: InstanceWorld,
     with telling.step("deny-other-target", what) as detail, stolen_replica(stage.world, test.name) as neighbour:
         detail["vault_says_to_the_test_replica"] = _demand_no_way_to(neighbour, production)
         with stolen_replica(stage.world, production.name) as thief:
-            before, served = look(stage, production), served_tree(production)
+            before, served, old = look(stage, production), served_tree(production), _remembered(thief)
             own = _receipt(production, _applied(before)[-1])
-            detail["of_the_test_host"] = demand_refused(stage, production, before, _offer(thief, kept.receipt, kept.tree, {}), "bad-signature")
+            answered = _offer(thief, kept.receipt, kept.tree, {}, old=old)
+            detail["of_the_test_host"] = demand_refused(stage, production, before, answered, "bad-signature")
             before = look(stage, test)
-            detail["of_production_at_the_test_host"] = demand_refused(stage, test, before, _offer(neighbour, own, served, {}), "bad-signature")
+            answered = _offer(neighbour, own, served, {}, old=old)
+            detail["of_production_at_the_test_host"] = demand_refused(stage, test, before, answered, "bad-signature")
             for name, changes in _elsewhere(production).items():
                 forged = thief.forge(own, len(served.entries), **_fresh(_evil(stage)), **changes)
                 # Nothing else is wrong with it: this log extends the true one, and the true log key signed it.
                 tree = signed_tree(production.origin, (*served.entries, forged.entry), thief.sign_note)
                 before = look(stage, production)
-                detail[name] = demand_refused(stage, production, before, _offer(thief, forged.receipt, tree, {}), "receipt-other-target")
+                answered = _offer(thief, forged.receipt, tree, {}, old=old)
+                detail[name] = demand_refused(stage, production, before, answered, "receipt-other-target")
 
 
 def deny_fork(stage: Stage, telling: Telling, production: InstanceWorld) -> None:
@@ -131,7 +134,8 @@ def deny_fork(stage: Stage, telling: Telling, production: InstanceWorld) -> None
             forged = thief.forge(_receipt(production, _applied(before)[-1]), 0, **_fresh(evil))
             # One leaf of its own in the place of the first, all others as they are; the proofs of inclusion and growth are true of that tree.
             tree = signed_tree(production.origin, (forged.entry, *served.entries[1:]), thief.sign_note)
-            detail |= demand_refused(stage, production, before, _offer(thief, forged.receipt, tree, evil), "log-fork")
+            answered = _offer(thief, forged.receipt, tree, evil, old=_remembered(thief))
+            detail |= demand_refused(stage, production, before, answered, "log-fork")
             detail["evidence"] = _demand_both_notes(stage, production, before, tree)
         ping = stage.ping(production, _what_runs(stage, production))
         found = stage.wait_for(production, ping, "deployed")
@@ -164,7 +168,8 @@ def deny_late(stage: Stage, telling: Telling, kept: KeptAllow) -> None:
         time.sleep(max(0.0, kept.not_after.timestamp() - time.time()))
         with stolen_replica(stage.world, test.name) as thief:
             before = look(stage, test)
-            answered = _offer(thief, kept.receipt, kept.tree, _stored(test, _statement(kept.receipt).subject))
+            artifact = _stored(test, _statement(kept.receipt).subject)
+            answered = _offer(thief, kept.receipt, kept.tree, artifact, old=_remembered(thief))
             detail |= demand_refused(stage, test, before, answered, "allow-expired")
         os.kill(kept.gatekeeper, signal.SIGCONT)
         found = stage.wait_for(test, kept.ping, "deployed")
@@ -174,16 +179,19 @@ def deny_late(stage: Stage, telling: Telling, kept: KeptAllow) -> None:
             raise StepFailed(f"decision {first} has outcomes {_outcomes(test, first)}; the ping was deployed by decision {found['log_index']}")
 
 
-def _offer(thief: Thief, receipt: bytes, tree: Tree, artifact: Mapping[PartName, bytes]) -> Answered:
+def _remembered(thief: Thief) -> int:
+    """The size of the log that the target remembers: the word `status` tells it to whoever has a certificate."""
+    return int(knock(thief.address, thief.credential(_NOBODY), "status").line["size"])
+
+
+def _offer(thief: Thief, receipt: bytes, tree: Tree, artifact: Mapping[PartName, bytes], *, old: int) -> Answered:
     """A frame under a certificate for its receipt, with the growth that the target asks for: what it says to it."""
-    credential = thief.credential(digest_of(receipt))
-    remembered = int(knock(thief.address, credential, "status").line["size"])
     items = {
         PartName.RECEIPT: receipt,
         PartName.PROOF: tree.proof(parse_receipt(receipt).index),
-        PartName.CONSISTENCY: tree.growth(min(remembered, len(tree.entries))),
+        PartName.CONSISTENCY: tree.growth(min(old, len(tree.entries))),
     }
-    return knock(thief.address, credential, "apply", frame({**items, **artifact}))
+    return knock(thief.address, thief.credential(digest_of(receipt)), "apply", frame({**items, **artifact}))
 
 
 def _fresh(artifact: Mapping[PartName, bytes]) -> dict[str, Any]:
