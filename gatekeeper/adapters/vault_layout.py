@@ -298,6 +298,8 @@ def _builders(layout: Layout) -> Iterator[Step]:
         }
 
     yield Step("builder-ca/roles/builder", "ten-minute builder certificates, named by the token's claims", role, "builder-ca/roles/builder")
+    # ACME asks for no login, and its directory would sign whatever it is sent: builders' names come from a run's token alone.
+    yield _fixed("builder-ca/config/acme", "no certificates by ACME", {"enabled": False})
     platform = layout.platform
     keys = [pem.strip() for pem in platform.public_keys_pem]
     config: dict[str, object] = {"bound_issuer": platform.issuer, "jwt_validation_pubkeys": keys, "jwt_supported_algs": list(platform.algorithms)}

@@ -201,7 +201,8 @@ async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes
     if builder is None or builder.issuer != caller.issuer or caller.project not in builder.projects:
         raise CallRefused("unknown-builder", "the policy does not trust this builder for this project")
     # Before the relay: a token whose relay failed is spent all the same, because its outcome at the vault may be unknown.
-    if not await parts.people.use_once(caller.issuer, caller.jti, "certificate", caller.expires):
+    # In lower case, as the vault keeps it: to it two spellings are one run, and the second would be offered the first one's names.
+    if not await parts.people.use_once(caller.issuer, caller.jti.lower(), "certificate", caller.expires):
         raise CallRefused("unauthenticated", "the token was used for a certificate before")
     return await parts.relay.issue(token=token, csr_pem=csr, builder_id=caller.builder_id, run_urn=urn)
 

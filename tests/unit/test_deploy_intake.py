@@ -8,6 +8,7 @@ from gatekeeper.model.digest import digest_of
 from gatekeeper.tlog.entry import Intake
 from tests.fakes import frames, signing
 from tests.fakes.house import NEW_COMMIT, OLD_COMMIT, House, _verify_inline, anyio_backend  # noqa: F401
+from tests.fakes.vault_requests import csr
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +97,13 @@ async def test_a_token_gives_one_certificate_even_where_the_relay_failed(house):
     with pytest.raises(Exception, match="vault-down"):
         await issue_certificate(house.parts, house.run_caller(), "token", b"csr")
     await refused(house, "unauthenticated", issue_certificate(house.parts, house.run_caller(), "token", b"csr"))
+
+
+async def test_two_spellings_of_one_token_id_are_one_token(house):
+    house.relay.runs["token"] = (signing.BUILDER_ID, f"urn:pingee:run:{signing.PROJECT}:{OLD_COMMIT}:{signing.RUN}")
+    await issue_certificate(house.parts, house.run_caller(jti="jti-Ab"), "token", csr())
+    for jti in ("jti-Ab", "JTI-aB"):
+        await refused(house, "unauthenticated", issue_certificate(house.parts, house.run_caller(jti=jti), "token", csr()))
 
 
 @pytest.mark.parametrize("change", [{"run": "*"}, {"run": ""}, {"run": "a:b"}, {"actor": ""}, {"actor": "a|b"}, {"actor": "a\nb"}])
