@@ -13,7 +13,7 @@ import signal
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,7 +116,7 @@ def deny_other_target(stage: Stage, telling: Telling, production: InstanceWorld,
             before = look(stage, test)
             answered = _offer(neighbour, own, served, {}, old=old)
             detail["of_production_at_the_test_host"] = demand_refused(stage, test, before, answered, "bad-signature")
-            for name, changes in _elsewhere(production).items():
+            for name, changes in _ELSEWHERE.items():
                 forged = thief.forge(own, len(served.entries), **_fresh(_evil(stage)), **changes)
                 # Nothing else is wrong with it: this log extends the true one, and the true log key signed it.
                 tree = signed_tree(production.origin, (*served.entries, forged.entry), thief.sign_note)
@@ -157,7 +157,8 @@ def kept_allow(stage: Stage, test: InstanceWorld) -> Iterator[KeptAllow]:
         yield KeptAllow(test, ping, receipt, tree, gatekeeper)
     finally:
         for process in (target, gatekeeper):
-            os.kill(process, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
 
 
 def deny_late(stage: Stage, telling: Telling, kept: KeptAllow) -> None:
@@ -200,12 +201,11 @@ def _fresh(artifact: Mapping[PartName, bytes]) -> dict[str, Any]:
     return {"subject": digest_of(artifact[PartName.MANIFEST]), "evaluated_at": at, "not_after": later(at, seconds=300)}
 
 
-def _elsewhere(instance: InstanceWorld) -> Mapping[str, Mapping[str, Any]]:
-    return {
-        "for_another_target": {"targets": (f"{instance.name}-2",)},
-        "for_another_component": {"component": "other"},
-        "for_another_environment": {"environment": "staging"},
-    }
+_ELSEWHERE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "for_another_target": {"targets": ("another-host",)},
+    "for_another_component": {"component": "another-component"},
+    "for_another_environment": {"environment": "another-environment"},
+}
 
 
 def _evil(stage: Stage) -> Mapping[PartName, bytes]:
@@ -255,7 +255,8 @@ def _receipt(instance: InstanceWorld, digest: str) -> bytes:
 
 def _what_runs(stage: Stage, instance: InstanceWorld) -> Built:
     """What runs there, as a pipeline's run of its commit would ask for it once more."""
-    (row,) = stage.pingee(instance, "running", "-o", "json").document()
+    rows = stage.pingee(instance, "running", "-o", "json").document()
+    row = next(row for row in rows if row["component"] == stage.world.component)
     run = stage.platform.start_run(project=stage.world.project, commit=row["commit"], ref="refs/heads/main", actor="alice")
     return Built(row["commit"], "", row["artifact"], run, "", 0.0)
 
@@ -264,7 +265,7 @@ def _wait_allowed(instance: InstanceWorld, ping: str) -> Any:
     deadline = time.monotonic() + PREPARE_S
     while time.monotonic() < deadline:
         found = call(instance, f"/v1/pings/{ping}").document()
-        if found["state"] in ("leased", "applying"):
+        if found["state"] == "applying":  # the vault has been asked by now: the next to answer is the paused host
             return found
         time.sleep(0.02)
     raise StepFailed(f"ping {ping} was not allowed within {PREPARE_S:.0f} s: {found['state']} {found['reasons']}")

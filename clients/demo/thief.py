@@ -63,11 +63,11 @@ class Forged:
 class Thief:
     """Holds the logins `log`, `decide` and `act` of one instance, and what the supervisor's token may do."""
 
-    def __init__(self, settings: Settings, logins: Mapping[str, Connection], supervisor: Connection) -> None:
+    def __init__(self, settings: Settings, target: str, logins: Mapping[str, Connection], supervisor: Connection) -> None:
         self.settings = settings
+        self.target = target
         self.logins = logins
         self.supervisor = supervisor
-        (self.target,) = settings.targets
 
     @property
     def address(self) -> TargetAddress:
@@ -146,7 +146,7 @@ def stolen_replica(world: World, instance: str) -> Iterator[Thief]:
     try:
         for role in LOGINS:
             logins[role] = _log_in(address, bootstrap.mint_wrapped(address, token, f"{instance}-{role}"))
-        yield Thief(settings, logins, supervisor)
+        yield Thief(settings, world.instance(instance).target, logins, supervisor)
     finally:
         for connection in logins.values():
             with suppress(PortError):

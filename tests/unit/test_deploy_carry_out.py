@@ -78,6 +78,16 @@ async def test_an_allow_that_ran_out_is_closed_and_decided_anew(house, at, when,
     clean(house)
 
 
+@pytest.mark.parametrize(("seconds", "outcomes"), [(-1, ["deployed"]), (0, ["allow-expired"]), (1, ["allow-expired"])])
+async def test_the_end_of_an_allow_is_its_not_after_to_the_second(house, seconds, outcomes):
+    ping = await house.ping(await house.bring())
+    left = await killed(house, ping, ("pings.move", 1), "after")
+    house.clock.ahead((left.not_after - house.clock()).total_seconds() + seconds)
+    found = await house.step(ping)
+    assert house.outcomes() == outcomes
+    assert found.reasons == (() if seconds < 0 else ("allow-expired",))
+
+
 @pytest.mark.parametrize("port", ["act_vault.settings", "log.prove", "artifacts.local", "pings.move"])
 async def test_nothing_is_sent_when_time_ran_out_on_the_way(house, port):
     ping = await house.ping(await house.bring())
