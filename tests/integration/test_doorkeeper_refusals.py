@@ -230,7 +230,7 @@ def test_killed_while_it_remembers_it_still_knows_the_log_and_the_receipt(door, 
         assert (exit_code, answer["outcome"], door.page()) == (0, "healthy", "none 2"), "never accepted: it may be sent again"
     else:
         assert (exit_code, answer["refused"], door.page()) == (3, "receipt-replayed", "none 1"), "accepted, and put back: never twice"
-        assert door.component()["outcome"] == "rolled-back"
+        assert door.component()["outcome"] == "interrupted"
     assert door.status()["record"].startswith("intact")
 
 
