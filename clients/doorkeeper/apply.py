@@ -39,6 +39,7 @@ from .incoming import Incoming, WrongBytes
 from .record import Record
 from .settings import join_settings, parse_settings
 from .state import ComponentMemory, Memory, Outcome, Release, Remembered, save_memory
+from .sweep import sweep
 from .target import ComponentSlot, Pinned
 from .unpack import UnsafeArchive, unpack_layer
 from .workload import NotStarted, is_alive, switch_off, switch_on, wait_healthy
@@ -87,7 +88,8 @@ class Doorkeeper:
         return cls(place, pinned, Record(place), load_cosigner(place, pinned.target), say, now)
 
     def recover(self, memory: Memory) -> Memory:
-        """Put back what a crash left in between. Called with the lock held, before anything else."""
+        """Put back what a crash left in between, and away what it left half-written. Called with the lock held, before anything else."""
+        sweep(self.place)
         for name, component in memory.components:
             slot = self.pinned.target.component(name)
             if component.outcome is not Outcome.IN_PROGRESS or slot is None:

@@ -220,6 +220,7 @@ def test_killed_while_it_remembers_it_still_knows_the_log_and_the_receipt(door, 
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert door.status()["size"] == remembered
     assert door.page() == "none 1"
+    assert [*door.place.var.rglob(".*"), *door.place.incoming.iterdir()] == [], "what the crash left half-written is put away"
     fork = door.gatekeeper.log.fork()
     fork.entries = [b"other", *door.gatekeeper.log.entries[1:]]
     forged = offer(door, log=fork)
