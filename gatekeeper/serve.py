@@ -92,6 +92,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             locks=database.locks,
             statements=database.statements,
             deployments=database.deployments,
+            adoptions=database.adoptions,
             people=database.people,
             log=sequencer,
             decide_vault=vault_decide,

@@ -1,4 +1,4 @@
-# Login role ${instance}-act: makes one-deploy child tokens, ends them, and reaches nothing by itself.
+# Login role ${instance}-act: makes one-deploy child tokens and ends them; by itself it can only ask a target for its status.
 
 path "auth/token/revoke-accessor" {
   capabilities = ["update"]

@@ -34,7 +34,7 @@ class Failure(Exception):
 def exit_of_state(state: State, reasons: tuple[str, ...]) -> Exit:
     """The exit code of a ping that was waited for and now stands in this state."""
     match state:
-        case State.DEPLOYED:
+        case State.DEPLOYED | State.SHADOW_ALLOWED:
             return Exit.OK
         case State.DENIED | State.CANCELLED | State.SUPERSEDED:
             return Exit.DENIED

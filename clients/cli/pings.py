@@ -1,4 +1,4 @@
-"""`pingee ping status watch explain rollback cancel`: ask, look, follow, understand, go back."""
+"""`pingee ping status watch explain rollback adopt cancel`: ask, look, follow, understand, go back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.ping import ENDED, State
 
 from .exits import Exit, Failure, exit_of_state
-from .output import print_json, print_pairs, print_table, safe, say
+from .output import origin_word, print_json, print_pairs, print_table, safe, say
 from .server import Server
 
 
@@ -37,7 +37,7 @@ def rollback(server: Server, arguments: Namespace) -> Exit:
         if arguments.output == "json":
             print_json(members)
         else:
-            rows = [(m["artifact"], m["commit"][:12], m["config"][:12], m["since"]) for m in members]
+            rows = [(m["artifact"], origin_word(m["commit"]), m["config"][:12], m["since"]) for m in members]
             print_table(("ARTIFACT", "COMMIT", "CONFIGURATION", "SINCE"), rows)
         return Exit.OK
     body: dict[str, Any] = {"environment": arguments.environment, "component": arguments.component, "reason": arguments.reason or "rollback"}
@@ -76,13 +76,16 @@ def explain(server: Server, arguments: Namespace) -> Exit:
         return Exit.OK
     rules = [r for r in document["rules"] if not arguments.missing or r["result"] in ("fail", "unreadable")]
     place = f"{document['component']} -> {document['environment']}"
-    print(safe(f"{document['headline']}   {place}   {document['artifact']}   ping {document['ping_id']}"))
+    mode = f"   mode {document['mode']}" if document.get("mode") else ""
+    print(safe(f"{document['headline']}{mode}   {place}   {document['artifact']}   ping {document['ping_id']}"))
     print(safe(f"{document['purpose']}, with the configuration of {document['config']}") + "\n")
     print_table(("RULE", "RESULT", "FOUND", "NEED"), [(r["rule"], r["result"], r["actual"], r["need"] or "-") for r in rules])
     failing = [r for r in document["rules"] if r["result"] in ("fail", "unreadable")]
     for row in failing if arguments.verbose else failing[:1]:
         print("\n" + safe(f"{row['rule']}: {row['reason']}"))
         print(f"  expected   {safe(row['expected'])}\n  actual     {safe(row['actual'])}\n  who        {safe(row['who'])}")
+    if document.get("let_pass"):
+        print("\n" + safe(f"Mode warn let pass: {', '.join(document['let_pass'])}"))
     if document["next_step"]:
         print(f"\nNext: {safe(document['next_step']['text'])}   ({safe(document['next_step']['who'])})")
     if document["detail"]:
@@ -91,6 +94,20 @@ def explain(server: Server, arguments: Namespace) -> Exit:
     found = f"Policy {policy['revision']} {policy['digest']}   evaluated {document['evaluated_at']}   log index {document['log_index']}"
     print("\n" + safe(found))
     print(safe(document["permalink"]))
+    return Exit.OK
+
+
+def adopt(server: Server, arguments: Namespace) -> Exit:
+    """Record what runs as the first member of the rollback set."""
+    body = {"environment": arguments.environment, "component": arguments.component, "reason": arguments.reason}
+    key = arguments.idempotency_key or secrets.token_hex(16)
+    found: Any = server.post("/v1/adoptions", encode_canonical(body), headers={"Idempotency-Key": key})
+    if arguments.output == "json":
+        print_json(found)
+    else:
+        where = f"{found['environment']}/{found['component']}"
+        print_pairs({"adopted": where, "artifact": found["artifact"], "config": found["config"], "log index": found["log_index"]})
+        say(f"nothing was deployed; it comes back with: pingee rollback {found['environment']} {found['component']} --to {found['artifact']}")
     return Exit.OK
 
 
@@ -150,7 +167,7 @@ def _print_ping(found: Any, output: str) -> None:
             "ping": found["id"],
             "where": f"{found['environment']}/{found['component']}",
             "artifact": found["artifact"],
-            "commit": found["commit"],
+            "commit": found["commit"] or origin_word(None),
             "configuration": found["config"],
             "purpose": found["purpose"],
             "state": found["state"] + (f" ({', '.join(found['reasons'])})" if found["reasons"] else ""),

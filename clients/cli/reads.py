@@ -11,7 +11,7 @@ from typing import Any
 from gatekeeper.model.digest import digest_of
 
 from .exits import Exit, Failure
-from .output import print_json, print_pairs, print_table, safe
+from .output import origin_word, print_json, print_pairs, print_table, safe
 from .server import Server
 
 
@@ -22,7 +22,9 @@ def running(server: Server, arguments: Namespace) -> Exit:
     if arguments.output == "json":
         print_json(items)
     else:
-        rows = [(i["environment"], i["component"], i["commit"][:12], i["artifact"], i["config"][:12], i["since"], i["log_index"]) for i in items]
+        rows = [
+            (i["environment"], i["component"], origin_word(i["commit"]), i["artifact"], i["config"][:12], i["since"], i["log_index"]) for i in items
+        ]
         print_table(("ENVIRONMENT", "COMPONENT", "COMMIT", "ARTIFACT", "CONFIGURATION", "SINCE", "LOG"), rows)
     return Exit.OK
 
@@ -33,19 +35,7 @@ def provenance(server: Server, arguments: Namespace) -> Exit:
     if arguments.output == "json":
         print_json(document)
         return Exit.OK
-    source, build = document["source"], document["build"]
-    print_pairs(
-        {
-            "artifact": document["artifact"],
-            "component": document["component"],
-            "repository": source["repository"],
-            "commit": source["commit"],
-            "tree": source["tree"],
-            "pushed by": build["uploader"],
-            "builder": f"{build['builder']} run {build['run']}",
-            "received": build["received"],
-        }
-    )
+    print_pairs({"artifact": document["artifact"], "component": document["component"], **_beginning(document)})
     print()
     print_table(
         ("EVIDENCE", "STAGE", "STATUS", "LOG", "DIGEST"),
@@ -57,11 +47,27 @@ def provenance(server: Server, arguments: Namespace) -> Exit:
     print_table(
         ("DEPLOYED TO", "STATE", "PURPOSE", "CONFIGURATION", "AT", "DECISION", "OUTCOME", "PING"),
         [
-            (d["environment"], d["state"], d["purpose"], d["config"][:12], d["since"], d["log_index"], d["outcome_index"], d["ping_id"])
+            (d["environment"], d["state"], d["purpose"], d["config"][:12], d["since"], d["log_index"], d["outcome_index"], d["ping_id"] or "-")
             for d in document["deployments"]
         ],
     )
     return Exit.OK
+
+
+def _beginning(document: Any) -> dict[str, Any]:
+    """Where the artifact comes from: a build, or an adoption."""
+    source, build = document["source"], document["build"]
+    if source is None or build is None:
+        where = [f"{a['environment']}/{a['component']} at {a['at']}, log index {a['log_index']}" for a in document["adopted"]]
+        return {"origin": origin_word(None), "adopted": "; ".join(where)}
+    return {
+        "repository": source["repository"],
+        "commit": source["commit"],
+        "tree": source["tree"],
+        "pushed by": build["uploader"],
+        "builder": f"{build['builder']} run {build['run']}",
+        "received": build["received"],
+    }
 
 
 def artifact_list(server: Server, arguments: Namespace) -> Exit:

@@ -23,6 +23,7 @@ from gatekeeper.model.frame import encode_header
 from gatekeeper.model.reason import REASONS, Effect
 from gatekeeper.model.strictjson import MalformedJson, parse_object
 from gatekeeper.ports.target import (
+    AdoptedStatus,
     Answer,
     Applied,
     ApplyFailed,
@@ -78,7 +79,7 @@ class SshTarget:
 
         return await self._loop.run(_apply, _Call(address, credential, self._apply_s), receipt, tuple(parts), say)
 
-    async def status(self, address: TargetAddress, credential: SshCredential, receipt: Digest) -> TargetStatus:  # noqa: ARG002 -- as above
+    async def status(self, address: TargetAddress, credential: SshCredential, receipt: Digest | None) -> TargetStatus:  # noqa: ARG002 -- as above
         """See the port."""
         return await self._loop.run(_status, _Call(address, credential, self._status_s))
 
@@ -299,7 +300,12 @@ def _read_status(fields: Fields) -> TargetStatus:
         size=fields.integer("size"),
         cosigner=fields.text("cosigner", max_length=512),
         components=tuple(_read_component(item) for item in fields.objects("components", max_items=256)),
+        adopted=tuple(_read_adopted(item) for item in fields.objects("adopted", max_items=256)) if fields.has("adopted") else (),
     )
+
+
+def _read_adopted(fields: Fields) -> AdoptedStatus:
+    return AdoptedStatus(fields.name("component"), fields.digest("artifact"), fields.boolean("runs"))
 
 
 def _read_component(fields: Fields) -> ComponentStatus:

@@ -27,6 +27,7 @@ from .vault import THREADS, Answer, Connection, VaultSession, crossed, integer_o
 
 CERTIFICATE_S: Final = 300
 MAX_PUBLIC_KEY: Final = 1024
+STATUS_COMMAND: Final = "pingee-doorkeeper status"
 MAX_SETTINGS: Final = 200
 _SKEW: Final = timedelta(seconds=60)
 
@@ -80,7 +81,18 @@ class VaultAct:
         }
         answer = await self._as_child(child, lambda connection: connection.write(f"ssh-{self._instance}/sign/{child.target}", body))
         text = text_of(answer, "data", "signed_key").strip()
-        return _checked(text, public_key, target.principal, child.receipt, options, now=self._clock())
+        return _checked(text, public_key, target.principal, digest_hex(child.receipt), options, now=self._clock())
+
+    async def status_certificate(self, *, target: str, name: str, public_key: str) -> SshCertificate:
+        """See `ActVault`."""
+        known = self._target(target)
+        if len(public_key) > MAX_PUBLIC_KEY or not public_key.startswith("ssh-ed25519 "):
+            raise ValueError("an OpenSSH Ed25519 public key is expected")
+        body = {"public_key": public_key, "valid_principals": known.principal, "cert_type": "user", "key_id": name, "ttl": f"{CERTIFICATE_S}s"}
+        answer = await self._session.write(f"ssh-{self._instance}/sign/{status_role(target)}", body)
+        text = text_of(answer, "data", "signed_key").strip()
+        options = {"force-command": STATUS_COMMAND, "source-address": known.source_address}
+        return _checked(text, public_key, known.principal, name, options, now=self._clock())
 
     async def settings(self, child: DeployToken, *, environment: str, component: str) -> Mapping[str, str]:
         """See `ActVault`."""
@@ -122,6 +134,11 @@ def forced_command(receipt: Digest) -> str:
     return f"pingee-doorkeeper serve {digest_hex(receipt)}"
 
 
+def status_role(target: str) -> str:
+    """The vault's SSH role whose certificates only read a target's status; the dot keeps it apart from every target's own name."""
+    return f"{target}.status"
+
+
 def _identity(text: str) -> object | None:
     try:
         return load_ssh_public_identity(text.encode())
@@ -129,7 +146,7 @@ def _identity(text: str) -> object | None:
         return None
 
 
-def _checked(text: str, public_key: str, principal: str, receipt: Digest, options: Mapping[str, str], *, now: datetime) -> SshCertificate:
+def _checked(text: str, public_key: str, principal: str, key_id: str, options: Mapping[str, str], *, now: datetime) -> SshCertificate:
     certificate, asked = _identity(text), _identity(public_key)
     if not isinstance(certificate, ParsedCertificate) or asked is None:
         raise Untrustworthy("certificate-wrong", "the vault's answer is not an OpenSSH certificate")
@@ -140,7 +157,7 @@ def _checked(text: str, public_key: str, principal: str, receipt: Digest, option
         and certificate.valid_principals == [principal.encode()]
         and certificate.critical_options == {name.encode(): value.encode() for name, value in options.items()}
         and certificate.extensions == {}
-        and certificate.key_id == digest_hex(receipt).encode()
+        and certificate.key_id == key_id.encode()
         and now < expires <= now + timedelta(seconds=CERTIFICATE_S) + _SKEW
     )
     if not agrees:

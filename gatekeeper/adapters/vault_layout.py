@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final, Protocol
 
-from .vault_act import DeployTarget
+from .vault_act import STATUS_COMMAND, DeployTarget, status_role
 from .vault_relay import login_role
 
 LOGINS: Final = ("log", "decide", "act")
@@ -189,7 +189,7 @@ def _policies(layout: Layout) -> Iterator[Step]:
         own = {"instance": instance.name}
         yield policy(f"{instance.name}-log", "log", own)
         yield policy(f"{instance.name}-decide", "decide", own)
-        yield policy(f"{instance.name}-act", "act", own, tuple({"target": target.name} for target in instance.targets))
+        yield policy(f"{instance.name}-act", "act", own, tuple({"target": target.name, "principal": target.principal} for target in instance.targets))
         for target in instance.targets:
             of_target = {**own, "target": target.name, "environment": target.environment, "principal": target.principal}
             yield policy(f"{instance.name}-deploy-{target.name}", "deploy", of_target)
@@ -248,6 +248,12 @@ def _targets(instance: Instance) -> Iterator[Step]:
         }
         compared = tuple(key for key in ssh if key not in ("allowed_user_key_lengths", "default_extensions"))
         yield _fixed(f"ssh-{instance.name}/roles/{target.name}", f"SSH certificates for {target.principal} at {target.name}", ssh, compared=compared)
+        reading = ssh | {
+            "allowed_critical_options": "none",
+            "default_critical_options": {"force-command": STATUS_COMMAND, "source-address": target.source_address},
+        }
+        path = f"ssh-{instance.name}/roles/{status_role(target.name)}"
+        yield _fixed(path, f"SSH certificates that only read the status of {target.name}", reading, compared=(*compared, "default_critical_options"))
         token: dict[str, object] = {
             "allowed_policies": [f"{instance.name}-deploy-{target.name}"],
             "orphan": False,

@@ -62,6 +62,15 @@ OPERATIONS: Final = (
         token=True,
         key=True,
     ),
+    Operation(
+        "post",
+        "/v1/adoptions",
+        "Record what runs there as the first member of the rollback set; deploys nothing",
+        (201, 400, 401, 403, 404, 409, 503),
+        (("environment", _NAME, True), ("component", _NAME, True), ("reason", _TEXT, True)),
+        token=True,
+        key=True,
+    ),
     Operation("get", "/v1/rollbacks", "The rollback set of an environment and component", (200, 400)),
     Operation(
         "post",

@@ -1,4 +1,4 @@
-"""Routes about pings: ask, look, follow, explain, withdraw, roll back."""
+"""Routes about pings: ask, look, follow, explain, withdraw, roll back; and adopt, which makes something to roll back to."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Final
 import trio
 from quart import Blueprint, Response, request
 
+from gatekeeper.deploy.adopt import adopt
 from gatekeeper.deploy.calls import viewer_of
 from gatekeeper.deploy.explain import explain
 from gatekeeper.deploy.parts import Parts
 from gatekeeper.deploy.ping import PingRequest, accept_ping, accept_rollback, cancel, rollback_set
-from gatekeeper.deploy.query import deployment_json, ping_json
+from gatekeeper.deploy.query import adoption_json, deployment_json, ping_json
 from gatekeeper.model.caller import Caller
 from gatekeeper.model.fields import FieldError
 from gatekeeper.model.ping import State
@@ -60,6 +61,15 @@ def ping_routes(parts: Parts, closing: trio.Event) -> Blueprint:
         fields.done()
         ping, _ = await accept_rollback(parts, who, environment, component, to=to, reason=reason, call=call_key(body))
         return _accepted(ping)
+
+    @routes.post("/adoptions")
+    async def post_adoption() -> Response:
+        who = known_caller(parts)
+        fields, body = await read_fields()
+        environment, component = fields.name("environment"), fields.name("component")
+        reason = fields.text("reason", max_length=1000)
+        fields.done()
+        return answer_json(adoption_json(await adopt(parts, who, environment, component, reason=reason, call=call_key(body))), 201)
 
     @routes.get("/rollbacks")
     async def get_rollback_set() -> Response:

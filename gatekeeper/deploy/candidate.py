@@ -26,7 +26,7 @@ def candidate_of(ping: Ping, policy: Policy) -> Candidate:
     targets = component.targets.get(new.environment, ())
     if not targets or new.project not in policy.projects:
         raise PolicyGap(policy, f"the policy at {policy.commit} names no target for {new.environment}/{new.component}")
-    return _candidate(ping, policy, component.mode, targets)
+    return _candidate(ping, policy, component.modes[new.environment], targets)
 
 
 def stranded(ping: Ping, gap: PolicyGap) -> Candidate:

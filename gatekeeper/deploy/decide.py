@@ -14,7 +14,7 @@ from typing import Final
 
 from gatekeeper.model.allow import AllowTerms, LoggedAllow
 from gatekeeper.model.canonical import Json, encode_canonical
-from gatekeeper.model.decision import Candidate, Decision, EvidenceItem, Verdict
+from gatekeeper.model.decision import Candidate, Decision, EvidenceItem, Mode, Verdict
 from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.evidence import Present
 from gatekeeper.model.fields import FieldError, Fields
@@ -34,13 +34,9 @@ from gatekeeper.policy.rule import failed
 from gatekeeper.ports.errors import PortError, Unavailable
 from gatekeeper.ports.pings import Held, Ping
 from gatekeeper.ports.records import ReceiptRecord
-from gatekeeper.tlog.checkpoint import parse_checkpoint
 from gatekeeper.tlog.entry import DecisionEntry, RolePeople, encode_entry, parse_entry
 from gatekeeper.tlog.errors import TlogError
-from gatekeeper.tlog.merkle import leaf_hash, verify_inclusion
-from gatekeeper.tlog.note import parse_note
 from gatekeeper.tlog.person import Pseudonym
-from gatekeeper.tlog.proof import parse_proof
 from gatekeeper.verify.dsse import envelope_json, pae
 from gatekeeper.verify.errors import Malformed
 from gatekeeper.verify.receipt import parse_receipt_key, verify_decision_statement
@@ -49,7 +45,8 @@ from .candidate import PolicyGap, candidate_of, own_viewer, stranded
 from .explain import row_json
 from .gather import gather, nothing_gathered
 from .parts import Parts
-from .people import pseudonym_of
+from .people import pseudonym_of, pseudonym_of_account
+from .proven import demand_in_log
 
 MAX_DRAFT: Final = 512 * 1024
 
@@ -121,8 +118,8 @@ async def draft_decision(parts: Parts, ping: Ping, judged: Judged, *, fence: int
             landing=None,
             purpose=case.candidate.purpose,
             mode=case.candidate.mode,
-            requester=await _pseudonym(parts, policy, ping.new.caller),
-            on_behalf_of=None if ping.new.on_behalf_of is None else await _pseudonym(parts, policy, ping.new.on_behalf_of),
+            requester=await pseudonym_of_account(parts, policy, ping.new.caller),
+            on_behalf_of=None if ping.new.on_behalf_of is None else await pseudonym_of_account(parts, policy, ping.new.on_behalf_of),
             people=await _people(parts, case),
             environment=case.candidate.environment,
             component=case.candidate.component,
@@ -145,6 +142,7 @@ async def draft_decision(parts: Parts, ping: Ping, judged: Judged, *, fence: int
         entry_id=entry_id,
         verdict=decision.verdict,
         reasons=decision.reasons,
+        mode=case.candidate.mode,
         rules=tuple(row_json(row) for row in decision.rules),
         policy=policy.digest,
         policy_commit=policy.commit,
@@ -187,6 +185,8 @@ async def log_decision(parts: Parts, ping: Ping) -> Ping:
         )
     )
     allowed = replace(logged, state=State.ALLOWED, receipt=receipt_id(receipt), next_at=None)
+    if ping.mode is Mode.SHADOW:
+        allowed = replace(allowed, state=State.SHADOW_ALLOWED, detail="shadow: nothing was leased, nothing was deployed")
     return await parts.pings.move(ping, allowed, [state_event(allowed)])
 
 
@@ -220,7 +220,7 @@ async def recall_allow(parts: Parts, ping: Ping) -> LoggedAllow:
         if isinstance(checked, Refusal):
             raise BrokenAllow(checked.detail)
         terms = _terms(parts, ping, ping.fence, record.receipt, receipt, checked)
-        await _demand_logged(parts, receipt)
+        await demand_in_log(parts, receipt.entry, receipt.index)
     except (MalformedJson, FieldError, Malformed, TlogError) as error:
         raise BrokenAllow(f"the receipt does not hold: {error}") from error
     return make_logged_allow(terms)
@@ -237,6 +237,8 @@ def _terms(
         raise BrokenAllow("the receipt's entry is that of another ping or decision")
     if statement.not_after is None or len(statement.targets) != 1 or (receipt.origin, receipt.index) != (parts.origin, ping.log_index):
         raise BrokenAllow("the receipt is not for one target and this log")
+    if statement.mode is Mode.SHADOW:
+        raise BrokenAllow("a decision in mode shadow is never acted upon")
     return AllowTerms(
         ping_id=ping.id,
         environment=statement.environment,
@@ -249,16 +251,9 @@ def _terms(
         index=receipt.index,
         not_after=statement.not_after,
         fence=fence,
+        mode=statement.mode,
+        kept_at_target=any((item.kind, item.state) == ("adopted", "present") for item in statement.evidence),
     )
-
-
-async def _demand_logged(parts: Parts, receipt: UntrustedReceipt) -> None:
-    # The checkpoint's signature is the log's own business; that the entry is under its root is ours.
-    proof = parse_proof((await parts.log.prove(receipt.index)).proof)
-    checkpoint = parse_checkpoint(parse_note(proof.checkpoint).text)
-    if proof.index != receipt.index:
-        raise BrokenAllow("the log proved another entry")
-    verify_inclusion(leaf_hash(receipt.entry), receipt.index, checkpoint.size, proof.path, checkpoint.root)
 
 
 def state_event(ping: Ping) -> tuple[str, Mapping[str, JsonValue]]:
@@ -298,7 +293,7 @@ def _statement(
 async def _people(parts: Parts, case: Case) -> RolePeople:
     uploader: tuple[Pseudonym, ...] = ()
     if isinstance(case.evidence.uploader, Present):
-        uploader = (await _pseudonym(parts, case.policy, case.evidence.uploader.value),)
+        uploader = (await pseudonym_of_account(parts, case.policy, case.evidence.uploader.value),)
     voters: set[Pseudonym] = set()
     if isinstance(case.evidence.votes, Present):
         for checked in case.evidence.votes.value:
@@ -307,12 +302,3 @@ async def _people(parts: Parts, case: Case) -> RolePeople:
                 voters.add(await pseudonym_of(parts, person.issuer, person.subject))
     # Embedded review has no owner apart from who pushed.
     return RolePeople(owner=uploader, uploader=uploader, voter=tuple(sorted(voters)))
-
-
-async def _pseudonym(parts: Parts, policy: Policy, who: str) -> Pseudonym:
-    # An account at a platform and a subject at the people's issuer may be one person: one pseudonym, so that a stranger can compare roles.
-    issuer, _, subject = who.partition("|")
-    person = policy.person_of_account(issuer, subject) or policy.person_of(issuer, subject)
-    if person is not None:
-        return await pseudonym_of(parts, person.issuer, person.subject)
-    return await pseudonym_of(parts, issuer, subject)

@@ -19,6 +19,7 @@ _HEADLINES = {
     State.UNRESPONSIVE: "UNRESPONSIVE",
     State.SUPERSEDED: "SUPERSEDED",
     State.CANCELLED: "CANCELLED",
+    State.SHADOW_ALLOWED: "ALLOWED IN SHADOW",
     State.INDETERMINATE: "CANNOT TELL YET (retrying)",
 }
 
@@ -62,9 +63,10 @@ def explain(ping: Ping, *, public_url: str) -> dict[str, JsonValue]:
         "state": ping.state.value,
         "headline": headline(ping),
         "step_code": STEP_CODES[ping.state],
-        "mode": "enforce",
+        "mode": None if ping.mode is None else ping.mode.value,
         "verdict": None if ping.verdict is None else ping.verdict.value.lower(),
         "reasons": list(ping.reasons),
+        "let_pass": [row["reason"] for row in ping.rules if row["result"] == "warn"],
         "environment": ping.new.environment,
         "component": ping.new.component,
         "artifact": ping.new.artifact,

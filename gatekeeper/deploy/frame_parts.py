@@ -21,7 +21,27 @@ from .stored import MAX_CONFIG, MAX_MANIFEST, MalformedArtifact, parse_oci_manif
 
 
 async def deploy_parts(parts: Parts, terms: AllowTerms, inclusion: Inclusion, secrets: Mapping[str, str]) -> tuple[Part, ...]:
-    """Receipt, proof, growth, the artifact's own blobs, the configuration's file, and the secrets that it names. Raises `PortError`."""
+    """Receipt, proof, growth, the artifact's own blobs, the configuration's file, and the secrets that it names. Raises `PortError`.
+
+    The blobs of what was adopted were never ours: they are left out, and the target takes those that it kept, hashed again.
+    """
+    blobs = () if terms.kept_at_target else await _blobs(parts, terms)
+    found = await parts.policy.configuration(terms.config, terms.environment, terms.component)
+    if not isinstance(found, Present) or isinstance(found.value, Refusal):
+        raise Rejected("config-unavailable", "the configuration that was decided on cannot be read now")
+    return (
+        _part(PartName.RECEIPT, terms.receipt),
+        _part(PartName.PROOF, inclusion.proof),
+        _part(PartName.CONSISTENCY, inclusion.growth),
+        *blobs[:2],
+        _part(PartName.CONFIGURATION, found.value.data),
+        *blobs[2:],
+        _part(PartName.SETTINGS, encode_secrets(found.value, secrets)),
+    )
+
+
+async def _blobs(parts: Parts, terms: AllowTerms) -> tuple[Part, ...]:
+    """Manifest, config and layer."""
     try:
         manifest = await parts.artifacts.read(terms.artifact, max_bytes=MAX_MANIFEST)
         artifact = parse_oci_manifest(manifest)
@@ -31,18 +51,10 @@ async def deploy_parts(parts: Parts, terms: AllowTerms, inclusion: Inclusion, se
         raise Rejected("artifact-missing", "a blob that was there at the decision is gone") from None
     except (BlobDiffers, BlobTooLarge, MalformedArtifact) as error:
         raise Rejected("digest-mismatch", str(error)) from error
-    found = await parts.policy.configuration(terms.config, terms.environment, terms.component)
-    if not isinstance(found, Present) or isinstance(found.value, Refusal):
-        raise Rejected("config-unavailable", "the configuration that was decided on cannot be read now")
     return (
-        _part(PartName.RECEIPT, terms.receipt),
-        _part(PartName.PROOF, inclusion.proof),
-        _part(PartName.CONSISTENCY, inclusion.growth),
         _part(PartName.MANIFEST, manifest),
         _part(PartName.CONFIG, config),
-        _part(PartName.CONFIGURATION, found.value.data),
         Part(PartName.LAYER, layer, artifact.layer.size, artifact.layer.digest),
-        _part(PartName.SETTINGS, encode_secrets(found.value, secrets)),
     )
 
 

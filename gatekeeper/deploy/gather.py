@@ -32,6 +32,7 @@ from gatekeeper.verify.provenance import verify_provenance
 from gatekeeper.verify.testresult import verify_test_result
 from gatekeeper.verify.vote import verify_vote
 
+from .adopted import adopted_there
 from .parts import Parts
 from .stored import read_stored
 from .vouched import is_vouched
@@ -58,7 +59,7 @@ async def gather(parts: Parts, candidate: Candidate, policy: Policy, viewer: Vie
 def nothing_gathered() -> Gathered:
     """The evidence about a candidate of which nothing was asked."""
     absent = Absent()
-    return Gathered(absent, absent, absent, {}, absent, absent, absent, absent, absent, absent, absent, absent, absent)
+    return Gathered(absent, absent, absent, {}, absent, absent, absent, absent, absent, absent, absent, absent, absent, absent)
 
 
 def builder_roots(policy: Policy) -> tuple[BuilderRoot, ...]:
@@ -84,6 +85,7 @@ class _Gathering:
         self._stored: Evidence[StoredArtifact | Refusal] = _LATE
         self._configuration: Evidence[Configuration | Refusal] = _LATE
         self._deployed_before: Evidence[bool] = _LATE
+        self._adopted: Evidence[bool] = _LATE
         self._manifest: Evidence[Checked[ArtifactManifest]] = _LATE
         self._received: Evidence[Received] = _LATE
         self._provenance: Evidence[tuple[Checked[Provenance], ...]] = _LATE
@@ -113,7 +115,7 @@ class _Gathering:
         if self._candidate.purpose is Purpose.CONFIGURATION and not await is_vouched(self._parts, row, self._viewer):
             _log.error("ALARM: no receipt of ours vouches for the row that says what runs (ping %s)", row.ping_id)
             return Unreadable("target-unavailable", "no receipt of this gatekeeper vouches for the row that says what runs")
-        return Present(Running(row.artifact, row.config, row.commit, row.ping_id, row.receipt, moment(row.at)), (row.receipt,))
+        return Present(Running(row.artifact, row.config, row.commit, row.ping_id, row.receipt, moment(row.at)), _of(row.receipt))
 
     async def _read_review(self, commit: str) -> None:
         revision = await _guarded("vcs-unavailable", self._parts.review.revision(self._candidate.project, self._repository, commit))
@@ -132,7 +134,8 @@ class _Gathering:
         running = self._running
         if not isinstance(running, Present):
             self._older = running
-        elif running.value.commit == commit:
+        elif running.value.commit in (None, commit):
+            # What was adopted has no commit that anything could be older than.
             self._older = Present(value=False)
         else:
             asked = self._parts.review.is_older(self._candidate.project, self._repository, commit, running.value.commit)
@@ -150,16 +153,18 @@ class _Gathering:
         self._configuration = await _guarded("config-unavailable", self._parts.policy.configuration(self._candidate.config, *place))
 
     async def read_history(self) -> None:
-        """Rollback only: whether exactly this artifact was deployed there with exactly this configuration."""
+        """Rollback only: whether exactly this artifact was deployed there, or adopted there, with exactly this configuration."""
         if self._candidate.purpose is Purpose.ROLLBACK:
             self._deployed_before = await _guarded("evidence-unreadable", self._was_deployed())
+            self._adopted = await _guarded("evidence-unreadable", adopted_there(self._parts, self._candidate, self._viewer))
         else:
-            self._deployed_before = Absent()
+            self._deployed_before = self._adopted = Absent()
 
     async def _was_deployed(self) -> Evidence[bool]:
         rows = await self._parts.deployments.history(self._candidate.environment, self._candidate.component, self._viewer, limit=200)
         for row in rows:
-            if (row.artifact, row.config, row.state) == (self._candidate.artifact, self._candidate.config, "deployed"):
+            pair = (row.artifact, row.config, row.state) == (self._candidate.artifact, self._candidate.config, "deployed")
+            if pair and row.receipt is not None:
                 return Present(value=True, digests=(row.receipt,))
         return Present(value=False)
 
@@ -223,7 +228,12 @@ class _Gathering:
             older=self._older,
             configuration=self._configuration,
             deployed_before=self._deployed_before,
+            adopted=self._adopted,
         )
+
+
+def _of(digest: Digest | None) -> tuple[Digest, ...]:
+    return () if digest is None else (digest,)
 
 
 def _revision_digest(revision: Revision) -> Digest:

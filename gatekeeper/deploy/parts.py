@@ -11,7 +11,7 @@ from gatekeeper.ports.artifacts import ArtifactStore
 from gatekeeper.ports.log import Log
 from gatekeeper.ports.pings import LockStore, PingStore
 from gatekeeper.ports.policy import PolicySource
-from gatekeeper.ports.records import DeploymentStore, PeopleStore, StatementStore
+from gatekeeper.ports.records import AdoptionStore, DeploymentStore, PeopleStore, StatementStore
 from gatekeeper.ports.review import Review
 from gatekeeper.ports.target import Target, TargetAddress
 from gatekeeper.ports.vault import ActVault, CertificateRelay, DecideVault
@@ -34,6 +34,7 @@ class Parts:
     locks: LockStore
     statements: StatementStore
     deployments: DeploymentStore
+    adoptions: AdoptionStore
     people: PeopleStore
     log: Log
     decide_vault: DecideVault

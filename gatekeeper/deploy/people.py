@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gatekeeper.policy.document import Policy
 from gatekeeper.ports.errors import PortError, Unavailable
 from gatekeeper.ports.records import PersonRecord
 from gatekeeper.tlog.person import Pseudonym, parse_pseudonym, pseudonym
@@ -21,3 +22,15 @@ async def pseudonym_of(parts: Parts, issuer: str, subject: str) -> Pseudonym:
         # Another replica may have been first; its pseudonym is the one that counts.
         known = await parts.people.add_person(PersonRecord(issuer, subject, pseudonym(key, issuer, subject), wrapped))
     return parse_pseudonym(known.pseudonym)
+
+
+async def pseudonym_of_account(parts: Parts, policy: Policy, who: str) -> Pseudonym:
+    """The pseudonym of `issuer|subject`. Raises `PortError`.
+
+    An account at a platform and a subject at the people's issuer may be one person: one pseudonym, so that a stranger can compare roles.
+    """
+    issuer, _, subject = who.partition("|")
+    person = policy.person_of_account(issuer, subject) or policy.person_of(issuer, subject)
+    if person is not None:
+        return await pseudonym_of(parts, person.issuer, person.subject)
+    return await pseudonym_of(parts, issuer, subject)

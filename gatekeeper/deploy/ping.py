@@ -13,7 +13,7 @@ from gatekeeper.model.label import Label
 from gatekeeper.model.ping import State
 from gatekeeper.policy.document import EnvironmentClass, Policy
 from gatekeeper.ports.pings import NewPing, Ping, PingFilter
-from gatekeeper.ports.records import DeploymentRecord
+from gatekeeper.ports.records import ADOPTED, DeploymentRecord
 
 from .calls import CallRefused, caller_id, demand_role, viewer_of
 from .decide import state_event
@@ -53,9 +53,9 @@ async def accept_ping(parts: Parts, caller: Caller, request: PingRequest, call: 
     Order (interfaces, 2.1): right to environment and component first, only then a look-up, over what the caller may read.
     """
     policy = parts.policy.current()
-    _demand_served(policy, request.environment)
+    demand_served(policy, request.environment)
     demand_role(policy, caller, request.environment, request.component, _PINGERS)
-    _demand_deployed(policy, request.environment, request.component)
+    demand_deployed(policy, request.environment, request.component)
     runs = await _running(parts, caller, request.environment, request.component)
     artifact = request.artifact or (runs.artifact if runs else None)
     if artifact is None:
@@ -88,9 +88,9 @@ async def accept_rollback(
     Raises as `accept_ping`.
     """
     policy = parts.policy.current()
-    _demand_served(policy, environment)
+    demand_served(policy, environment)
     demand_role(policy, caller, environment, component, _OPERATORS)
-    _demand_deployed(policy, environment, component)
+    demand_deployed(policy, environment, component)
     members = await rollback_set(parts, caller, environment, component)
     chosen = next((m for m in members if to in (None, m.artifact)), None)
     if chosen is None:
@@ -112,7 +112,7 @@ async def accept_rollback(
         purpose=Purpose.ROLLBACK,
         reason=reason,
         deadline=None,
-        rollback_of=None if runs is None else runs.ping_id,
+        rollback_of=None if runs is None or runs.purpose == ADOPTED else runs.ping_id,
         project=policy.components[component].project,
         label=chosen.label,
     )
@@ -155,12 +155,14 @@ def _purpose(policy: Policy, request: PingRequest) -> Purpose:
     return Purpose.TEST if tests else Purpose.DEPLOY
 
 
-def _demand_served(policy: Policy, environment: str) -> None:
+def demand_served(policy: Policy, environment: str) -> None:
+    """Refuse with `wrong-gatekeeper` an environment that this instance does not serve."""
     if environment not in policy.environments:
         raise CallRefused("wrong-gatekeeper", f"instance {policy.instance} does not serve environment {environment}")
 
 
-def _demand_deployed(policy: Policy, environment: str, component: str) -> None:
+def demand_deployed(policy: Policy, environment: str, component: str) -> None:
+    """Refuse with `wrong-gatekeeper` a component that has no target there."""
     known = policy.components.get(component)
     if known is None or environment not in known.targets:
         raise CallRefused("wrong-gatekeeper", f"instance {policy.instance} deploys no component {component} to {environment}")
@@ -185,7 +187,7 @@ async def _create(
     environment: str,
     component: str,
     artifact: Digest,
-    commit: str,
+    commit: str | None,
     config: str,
     purpose: Purpose,
     reason: str,

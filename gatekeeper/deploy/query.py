@@ -18,7 +18,7 @@ from gatekeeper.model.verified import Checked, Refusal
 from gatekeeper.policy.document import Policy
 from gatekeeper.ports.artifacts import BlobMissing
 from gatekeeper.ports.pings import Ping
-from gatekeeper.ports.records import ArtifactRecord, DeploymentRecord, StatementRecord
+from gatekeeper.ports.records import ADOPTED, AdoptionRecord, ArtifactRecord, DeploymentRecord, StatementRecord
 from gatekeeper.verify.builder import BuilderRoot
 from gatekeeper.verify.errors import Malformed
 from gatekeeper.verify.submission import BuilderFact, verify_submission
@@ -46,6 +46,7 @@ def ping_json(ping: Ping, *, public_url: str) -> dict[str, JsonValue]:
         "state": ping.state.value,
         "step_code": STEP_CODES[ping.state],
         "verdict": None if ping.verdict is None else ping.verdict.value.lower(),
+        "mode": None if ping.mode is None else ping.mode.value,
         "reasons": list(ping.reasons),
         "detail": ping.detail,
         "log_index": ping.log_index,
@@ -74,7 +75,7 @@ def deployment_json(row: DeploymentRecord) -> dict[str, JsonValue]:
         "commit": row.commit,
         "purpose": row.purpose,
         "state": row.state,
-        "ping_id": row.ping_id,
+        "ping_id": None if row.purpose == ADOPTED else row.ping_id,
         "receipt_id": row.receipt,
         "log_index": row.decision_index,
         "outcome_index": row.outcome_index,
@@ -86,7 +87,7 @@ async def provenance(parts: Parts, artifact: Digest, viewer: Viewer) -> dict[str
     """The chain behind an artifact: commit, votes, build, tests, decisions; every statement verified on this read. None: no such artifact."""
     record = await parts.statements.artifact(artifact, viewer)
     if record is None:
-        return None
+        return await _adopted_provenance(parts, artifact, viewer)
     rows = await parts.statements.statements(artifact, viewer)
     return {
         "apiVersion": "pingee/v1",
@@ -100,9 +101,47 @@ async def provenance(parts: Parts, artifact: Digest, viewer: Viewer) -> dict[str
             "uploader": record.uploader.partition("|")[2],
             "received": render_moment(moment(record.received_at)),
         },
+        "adopted": [],
         "statements": await trio.to_thread.run_sync(_statements, parts.policy.current(), tuple(rows)),
         "votes": await _votes(parts, record, viewer),
         "deployments": [deployment_json(row) for row in await _deployments(parts, record, viewer)],
+    }
+
+
+async def _adopted_provenance(parts: Parts, artifact: Digest, viewer: Viewer) -> dict[str, JsonValue] | None:
+    """What is known of bytes that ran before any ping: where they were adopted and what became of them there; nothing of CI's."""
+    adoptions = await parts.adoptions.adoptions_of(artifact, viewer)
+    if not adoptions:
+        return None
+    deployments = [row for adoption in adoptions for row in await parts.deployments.history(adoption.environment, adoption.component, viewer)]
+    return {
+        "apiVersion": "pingee/v1",
+        "kind": "Provenance",
+        "artifact": artifact,
+        "component": adoptions[0].component,
+        "source": None,
+        "build": None,
+        "adopted": [adoption_json(adoption) for adoption in adoptions],
+        "statements": [],
+        "votes": [],
+        "deployments": [deployment_json(row) for row in deployments if row.artifact == artifact],
+    }
+
+
+def adoption_json(row: AdoptionRecord) -> dict[str, JsonValue]:
+    """One adoption as the API answers it."""
+    return {
+        "apiVersion": "pingee/v1",
+        "kind": "Adoption",
+        "id": row.id,
+        "environment": row.environment,
+        "component": row.component,
+        "project": row.project,
+        "artifact": row.artifact,
+        "config": row.config,
+        "reason": row.reason,
+        "at": render_moment(moment(row.at)),
+        "log_index": row.log_index,
     }
 
 

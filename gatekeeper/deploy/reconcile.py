@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from gatekeeper.model.decision import Decision, Verdict
+from gatekeeper.model.decision import Decision, Mode, Verdict
 from gatekeeper.model.ping import WAITING, State
 from gatekeeper.model.reason import REASONS, Effect
 from gatekeeper.policy.decide import ends_ping
@@ -144,7 +144,7 @@ async def step(parts: Parts, ping: Ping) -> Ping:
 async def _evaluate(parts: Parts, ping: Ping) -> Ping:
     place = (ping.new.environment, ping.new.component)
     forecast = await judge(parts, ping)
-    if forecast.decision.verdict is not Verdict.ALLOW:
+    if not _acts(forecast):
         await let_go(parts, ping)
         return await _record(parts, ping, forecast)
     lock = await take_lock(parts, ping)
@@ -154,7 +154,7 @@ async def _evaluate(parts: Parts, ping: Ping) -> Ping:
     drafted: Ping | None = None
     try:
         judged = await judge(parts, ping)
-        if judged.decision.verdict is Verdict.ALLOW:
+        if _acts(judged):
             drafted = await draft_decision(parts, ping, judged, fence=lock)
     finally:
         if drafted is None:
@@ -167,6 +167,11 @@ async def _evaluate(parts: Parts, ping: Ping) -> Ping:
     return await _act(parts, await log_decision(parts, drafted))
 
 
+def _acts(judged: Judged) -> bool:
+    """Whether a deed may follow: what is allowed in mode shadow is logged like a refusal, without lock, lease or frame."""
+    return judged.decision.verdict is Verdict.ALLOW and judged.case.candidate.mode is not Mode.SHADOW
+
+
 async def _act(parts: Parts, ping: Ping) -> Ping:
     ended = await carry_out(parts, await recall_allow(parts, ping), ping)
     await parts.pings.wake(environment=ping.new.environment, component=ping.new.component)
@@ -174,12 +179,12 @@ async def _act(parts: Parts, ping: Ping) -> Ping:
 
 
 async def _record(parts: Parts, ping: Ping, judged: Judged) -> Ping:
-    """A verdict other than Allow: into the log when it ends the ping, or when its reasons changed and the last entry is a minute old."""
+    """What no deed follows: into the log when it ends the ping, or when its reasons changed and the last entry is a minute old."""
     decision = judged.decision
     again = parts.clock() + timedelta(seconds=RETRY_S if decision.verdict is Verdict.INDETERMINATE else SWEEP_S)
     changed = ping.logged_reasons != decision.reasons
     quiet = ping.logged_at is not None and parts.clock() - ping.logged_at < ENTRY_EVERY
-    terminal = decision.verdict is Verdict.DENY and ends_ping(decision)
+    terminal = decision.verdict is Verdict.ALLOW or (decision.verdict is Verdict.DENY and ends_ping(decision))
     if terminal or (changed and not quiet):
         return await log_decision(parts, await draft_decision(parts, ping, judged, fence=None, next_at=again))
     case = judged.case
@@ -187,6 +192,7 @@ async def _record(parts: Parts, ping: Ping, judged: Judged) -> Ping:
         ping,
         verdict=decision.verdict,
         reasons=decision.reasons,
+        mode=case.candidate.mode,
         rules=tuple(row_json(row) for row in decision.rules),
         policy=case.policy.digest,
         policy_commit=case.policy.commit,

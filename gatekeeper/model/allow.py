@@ -7,10 +7,14 @@ A `LoggedAllow` exists only because an Allow was decided under the lock, signed,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NoReturn, final
+from typing import Literal, NoReturn, TypeAlias, final
 
+from .decision import Mode
 from .digest import Digest
 from .moment import Moment
+
+ActingMode: TypeAlias = Literal[Mode.WARN, Mode.ENFORCE]
+"""A decision of mode shadow is never acted upon: there are no terms for one."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class AllowTerms:
     index: int
     not_after: Moment
     fence: int
+    mode: ActingMode
+    kept_at_target: bool
+    """what comes back was adopted: its bytes lie at the target and nowhere else"""
 
 
 @final

@@ -145,9 +145,10 @@ class Running:
 
     artifact: Digest
     config: str | None
-    commit: str
+    commit: str | None
+    """None: it was adopted, and no commit is known"""
     ping_id: str
-    receipt: Digest
+    receipt: Digest | None
     since: Moment
 
 

@@ -25,6 +25,8 @@ class State(StrEnum):
     FAILED = "failed"
     UNRESPONSIVE = "unresponsive"
     SUPERSEDED = "superseded"
+    SHADOW_ALLOWED = "shadow-allowed"
+    """mode shadow: the Allow is logged, and that was all; no lock was held and nothing leased"""
     CANCELLED = "cancelled"
 
     @property
@@ -39,7 +41,16 @@ class State(StrEnum):
 
 
 ENDED: Final = frozenset(
-    {State.DENIED, State.DEPLOYED, State.ROLLED_BACK, State.FAILED, State.UNRESPONSIVE, State.SUPERSEDED, State.CANCELLED}
+    {
+        State.DENIED,
+        State.DEPLOYED,
+        State.ROLLED_BACK,
+        State.FAILED,
+        State.UNRESPONSIVE,
+        State.SUPERSEDED,
+        State.CANCELLED,
+        State.SHADOW_ALLOWED,
+    }
 )
 HOLDING: Final = frozenset({State.ALLOWED, State.LEASED, State.APPLYING, State.OBSERVING})
 WAITING: Final = frozenset({State.RECEIVED, State.PENDING, State.INDETERMINATE})
@@ -47,9 +58,9 @@ WAITING: Final = frozenset({State.RECEIVED, State.PENDING, State.INDETERMINATE})
 _S = State
 MOVES: Final = MappingProxyType(
     {
-        _S.RECEIVED: frozenset({_S.PENDING, _S.DENIED, _S.INDETERMINATE, _S.ALLOWED, _S.SUPERSEDED, _S.CANCELLED}),
-        _S.PENDING: frozenset({_S.DENIED, _S.INDETERMINATE, _S.ALLOWED, _S.SUPERSEDED, _S.CANCELLED}),
-        _S.INDETERMINATE: frozenset({_S.PENDING, _S.DENIED, _S.ALLOWED, _S.SUPERSEDED, _S.CANCELLED}),
+        _S.RECEIVED: frozenset({_S.PENDING, _S.DENIED, _S.INDETERMINATE, _S.ALLOWED, _S.SUPERSEDED, _S.CANCELLED, _S.SHADOW_ALLOWED}),
+        _S.PENDING: frozenset({_S.DENIED, _S.INDETERMINATE, _S.ALLOWED, _S.SUPERSEDED, _S.CANCELLED, _S.SHADOW_ALLOWED}),
+        _S.INDETERMINATE: frozenset({_S.PENDING, _S.DENIED, _S.ALLOWED, _S.SUPERSEDED, _S.CANCELLED, _S.SHADOW_ALLOWED}),
         # back to pending: `allow-expired`, decided anew
         _S.ALLOWED: frozenset({_S.LEASED, _S.PENDING, _S.FAILED, _S.CANCELLED}),
         _S.LEASED: frozenset({_S.APPLYING, _S.PENDING, _S.FAILED}),
@@ -69,6 +80,7 @@ STEP_CODES: Final = MappingProxyType(
         _S.APPLYING: 500,
         _S.OBSERVING: 500,
         _S.DEPLOYED: 1000,
+        _S.SHADOW_ALLOWED: 1000,
         _S.DENIED: 999,
         _S.ROLLED_BACK: 999,
         _S.FAILED: 999,

@@ -38,6 +38,8 @@ class Gathered:
     configuration: Evidence[Configuration | Refusal]
     deployed_before: Evidence[bool]
     """rollback: whether exactly this artifact was deployed there successfully with exactly this configuration"""
+    adopted: Evidence[bool]
+    """rollback: whether an `adopt` entry of the log says that exactly this artifact ran there before any ping, and names this configuration"""
 
     def items(self) -> tuple[tuple[str, Evidence[object]], ...]:
         """Every item by name, in a fixed order, stages last."""

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from gatekeeper.model.decision import Decision, EvidenceItem, Result, RuleResult, Verdict
+from gatekeeper.model.decision import Decision, EvidenceItem, Mode, Result, RuleResult, Verdict
 from gatekeeper.model.evidence import Absent, Present, Unreadable
 from gatekeeper.model.moment import Moment
 from gatekeeper.model.reason import REASONS, Effect, effect_on_ping
@@ -16,15 +16,17 @@ from .case import Case, Gathered
 from .document import Policy
 from .rule import Rule, failed, item_of
 from .rules import origin, place, tests, votes
+from .rules.adopted import unless_adopted
+from .warn import let_pass
 
 _ORIGIN = (
     Rule("origin.requester", origin.requester),
     Rule("origin.project", origin.project),
-    Rule("origin.signature", origin.signature),
-    Rule("origin.provenance", origin.provenance),
+    unless_adopted(Rule("origin.signature", origin.signature)),
+    unless_adopted(Rule("origin.provenance", origin.provenance)),
     Rule("origin.age", origin.age),
     Rule("rollback.member", origin.deployed_before),
-    Rule("artifact.bytes", origin.stored_bytes),
+    unless_adopted(Rule("artifact.bytes", origin.stored_bytes)),
 )
 _PLACE = (
     Rule("votes.review", votes.review),
@@ -39,7 +41,7 @@ def rules_for(policy: Policy, environment: str) -> tuple[Rule, ...]:
     known = policy.environments.get(environment)
     if known is None:
         return ()
-    return (*_ORIGIN, *(tests.stage_rule(stage) for stage in known.stages), *_PLACE)
+    return (*_ORIGIN, *(unless_adopted(tests.stage_rule(stage)) for stage in known.stages), *_PLACE)
 
 
 def decide(case: Case) -> Decision:
@@ -48,12 +50,18 @@ def decide(case: Case) -> Decision:
     if not rules:
         row = failed("policy", "policy-empty", expected="rules for this environment", actual="none", need="reviewed configuration")
         return conclude((row,), case.at)
-    return conclude(tuple(_judge(rule, case) for rule in rules), case.at)
+    rows = tuple(_judge(rule, case) for rule in rules)
+    if case.candidate.mode is Mode.WARN:
+        rows = tuple(let_pass(row) for row in rows)
+    return conclude(rows, case.at)
 
 
 def conclude(rows: tuple[RuleResult, ...], at: Moment) -> Decision:
-    """The verdict over rows that were judged; also used where a use case adds a row of its own (the lock)."""
-    reasons = tuple(dict.fromkeys(row.reason for row in rows if row.result in (Result.FAIL, Result.UNREADABLE) and row.reason))
+    """The verdict over rows that were judged; also used where a use case adds a row of its own (the lock).
+
+    The reasons are those that stand against it; an Allow's are those that mode warn let pass.
+    """
+    reasons = _reasons(rows, Result.FAIL, Result.UNREADABLE)
     if all(row.result is Result.SKIP for row in rows):
         # Nothing was asked, whether there was no rule or none applied.
         return Decision(Verdict.DENY, ("policy-empty",), rows, at)
@@ -62,8 +70,12 @@ def conclude(rows: tuple[RuleResult, ...], at: Moment) -> Decision:
     elif any(row.result is Result.UNREADABLE for row in rows):
         verdict = Verdict.INDETERMINATE
     else:
-        verdict = Verdict.ALLOW
+        verdict, reasons = Verdict.ALLOW, _reasons(rows, Result.WARN)
     return Decision(verdict, reasons, rows, at)
+
+
+def _reasons(rows: tuple[RuleResult, ...], *results: Result) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row.reason for row in rows if row.result in results and row.reason))
 
 
 def ends_ping(decision: Decision) -> bool:

@@ -90,7 +90,8 @@ class Component:
     name: str
     project: str
     targets: Mapping[str, tuple[str, ...]]
-    mode: Mode
+    modes: Mapping[str, Mode]
+    """how the component is guarded, for each environment it has targets in"""
     builder: str
     build_type: str
 

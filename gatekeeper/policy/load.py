@@ -308,8 +308,7 @@ def _component(name: str, fields: Fields) -> Component:
             name=name,
             project=fields.name("project"),
             targets={key: targets.texts(key, max_items=50) for key in targets.names()},
-            # shadow and warn come with `adopt`; until then a policy that asks for them is refused, not half obeyed
-            mode=Mode(fields.choice("mode", ("enforce",))),
+            modes=_modes(fields, tuple(targets.names())),
             builder=expectations.text("builder"),
             build_type=expectations.text("build_type"),
         )
@@ -320,6 +319,17 @@ def _component(name: str, fields: Fields) -> Component:
             if len(names) != 1:
                 raise targets.error(environment, "must name exactly one target")
     return component
+
+
+def _modes(fields: Fields, environments: tuple[str, ...]) -> dict[str, Mode]:
+    """One word for everywhere, or a table with exactly the environments that have targets: a mode left out is no mode."""
+    words = tuple(mode.value for mode in Mode)
+    if isinstance(fields.raw("mode"), str):
+        return dict.fromkeys(environments, Mode(fields.choice("mode", words)))
+    table = fields.nested("mode")
+    modes = {name: Mode(table.choice(name, words)) for name in environments}
+    table.done()
+    return modes
 
 
 def _environment(name: str, fields: Fields) -> Environment:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from gatekeeper.model.decision import Purpose, Verdict
+from gatekeeper.model.decision import Mode, Purpose, Verdict
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.label import PUBLIC, Label, Viewer
 from gatekeeper.model.moment import Moment
@@ -43,8 +43,8 @@ class NewPing:
     component: str
     artifact: Digest
     config: str
-    commit: str
-    """source commit of the artifact"""
+    commit: str | None
+    """source commit of the artifact; None: it was adopted, and nobody knows"""
     bound_commit: str | None
     """commit the caller's token speaks for; None for people"""
     reason: str
@@ -64,6 +64,8 @@ class Ping:
     state: State
     version: int
     verdict: Verdict | None = None
+    mode: Mode | None = None
+    """of the last decision"""
     reasons: tuple[str, ...] = ()
     rules: tuple[Mapping[str, JsonValue], ...] = ()
     """rows of the last explanation, as JSON objects"""

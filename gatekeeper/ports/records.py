@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.label import PUBLIC, Label, Viewer
@@ -82,9 +82,15 @@ class ReceiptRecord:
     label: Label = field(default=PUBLIC)
 
 
+ADOPTED: Final = "adopt"
+
+
 @dataclass(frozen=True)
 class DeploymentRecord:
-    """What a ping did at its target. `state` is deployed, rolled-back, failed or unresponsive."""
+    """What a ping did at its target. `state` is deployed, rolled-back, failed or unresponsive.
+
+    Of purpose `ADOPTED` it is what ran before any ping: `ping_id` is the adoption's id, both indexes are its entry's, and no receipt put it there.
+    """
 
     ping_id: str
     environment: str
@@ -92,13 +98,35 @@ class DeploymentRecord:
     project: str
     artifact: Digest
     config: str
-    commit: str
+    commit: str | None
+    """None: the bytes were adopted"""
     purpose: str
     state: str
-    receipt: Digest
+    receipt: Digest | None
     decision_index: int
     outcome_index: int
     at: datetime
+    label: Label = field(default=PUBLIC)
+
+
+@dataclass(frozen=True)
+class AdoptionRecord:
+    """What runs somewhere was recorded as the first member of the rollback set there. `log_index` is None until its entry is durable."""
+
+    id: str
+    caller: str
+    idempotency_key: str
+    body: Digest
+    project: str
+    environment: str
+    component: str
+    artifact: Digest
+    config: str
+    reason: str
+    at: datetime
+    entry: bytes
+    """the exact bytes of the `adopt` entry; its `entry_id` is `id`"""
+    log_index: int | None = None
     label: Label = field(default=PUBLIC)
 
 
@@ -169,6 +197,29 @@ class DeploymentStore(Protocol):
 
     async def history(self, environment: str, component: str, viewer: Viewer, limit: int = 50) -> Sequence[DeploymentRecord]:
         """All deployments there, newest first."""
+        ...
+
+
+class AdoptionStore(Protocol):
+    """Adoptions: at most one for each environment and component, for ever."""
+
+    async def add_adoption(self, record: AdoptionRecord) -> AdoptionRecord:
+        """Store it before its entry is appended; where one stands for this place, or for this caller, key and body, that one is returned.
+
+        Raises `IdempotencyConflict` where the caller used the key with another body.
+        """
+        ...
+
+    async def mark_logged(self, adoption_id: str, log_index: int) -> None:
+        """Its entry is durable at this index. Repeating it changes nothing."""
+        ...
+
+    async def adoption(self, environment: str, component: str, viewer: Viewer) -> AdoptionRecord | None:
+        """What was adopted there."""
+        ...
+
+    async def adoptions_of(self, artifact: Digest, viewer: Viewer) -> Sequence[AdoptionRecord]:
+        """Where these bytes were adopted, oldest first; those alone whose entry is durable."""
         ...
 
 

@@ -174,6 +174,16 @@ class ComponentStatus:
 
 
 @dataclass(frozen=True)
+class AdoptedStatus:
+    """What an admin at the host had the target keep of a component that was never deployed by ping."""
+
+    component: str
+    artifact: Digest
+    runs: bool
+    """whether the process that ran it then still runs, as far as the target can see"""
+
+
+@dataclass(frozen=True)
 class TargetStatus:
     """What a target remembers and runs."""
 
@@ -185,6 +195,7 @@ class TargetStatus:
     cosigner: str
     """vkey"""
     components: tuple[ComponentStatus, ...]
+    adopted: tuple[AdoptedStatus, ...] = ()
 
     def component(self, name: str) -> ComponentStatus | None:
         """The component of that name, if a receipt was ever accepted for it."""
@@ -206,6 +217,9 @@ class Target(Protocol):
         """Send the frame made of `parts` under the certificate that names `receipt`; wait for the last word."""
         ...
 
-    async def status(self, address: TargetAddress, credential: SshCredential, receipt: Digest) -> TargetStatus:
-        """Ask what the target remembers and runs. Raises `TargetUnavailable` where it cannot be asked or gives no readable answer."""
+    async def status(self, address: TargetAddress, credential: SshCredential, receipt: Digest | None) -> TargetStatus:
+        """Ask what the target remembers and runs; `receipt` is what the credential names, None for one that only reads.
+
+        Raises `TargetUnavailable` where it cannot be asked or gives no readable answer.
+        """
         ...

@@ -106,8 +106,8 @@ class SshCertificate:
 class ActVault(Protocol):
     """Role `act`: makes and ends one-deploy child tokens. The child, not the role, reaches certificates and settings of one target.
 
-    Order: `child`, then the caller stores `accessor` durably, then the child is used, then `end`. A replica killed in between leaves a token
-    that nobody can use and that dies after ten minutes, and one whose accessor is stored is ended by whoever resumes.
+    Order of a deploy: `child`, then the caller stores `accessor` durably, then the child is used, then `end`. A replica killed in between
+    leaves a token that nobody can use and that dies after ten minutes, and one whose accessor is stored is ended by whoever resumes.
     """
 
     async def child(self, *, receipt: Digest, target: str) -> DeployToken:
@@ -119,6 +119,14 @@ class ActVault(Protocol):
 
         Critical options: `force-command` = `pingee-doorkeeper serve <64 hex of the receipt>` and the target's `source-address`; one
         principal, no extensions; key id = the receipt. All of it is checked in the certificate that comes back, else `Untrustworthy`.
+        """
+        ...
+
+    async def status_certificate(self, *, target: str, name: str, public_key: str) -> SshCertificate:
+        """Certify an OpenSSH public key for reading a target's status, for at most five minutes; no child, no Allow: nothing can be changed.
+
+        The vault's own role fixes the command, `pingee-doorkeeper status`; this login cannot choose another there. `name` is the key id by
+        which the vault's audit file tells what it was for. Checked in the certificate that comes back as in `ssh_certificate`.
         """
         ...
 

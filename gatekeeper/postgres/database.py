@@ -10,6 +10,7 @@ from typing import Final
 from gatekeeper.crossing import open_loop_thread
 from gatekeeper.ports.errors import PortError, Unavailable
 
+from .adoptions import PostgresAdoptions
 from .bridge import DATABASE_GONE, Bridge, Unit, open_bridge
 from .deployments import PostgresDeployments
 from .locks import PostgresLocks
@@ -40,6 +41,7 @@ class Database:
         self.locks = PostgresLocks(bridge, clock)
         self.statements = PostgresStatements(bridge, clock)
         self.deployments = PostgresDeployments(bridge, clock)
+        self.adoptions = PostgresAdoptions(bridge)
         self.people = PostgresPeople(bridge, clock)
 
     def log(self, origin: str) -> PostgresLog:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 
 from gatekeeper.model.canonical import Json, encode_canonical
-from gatekeeper.model.decision import Purpose, Verdict
+from gatekeeper.model.decision import Mode, Purpose, Verdict
 from gatekeeper.model.label import Viewer
 from gatekeeper.model.moment import moment
 from gatekeeper.model.ping import State, may_move
@@ -188,6 +188,7 @@ def _mutable(ping: Ping) -> dict[str, object]:
     return {
         "state": ping.state.value,
         "verdict": None if ping.verdict is None else ping.verdict.value,
+        "mode": None if ping.mode is None else ping.mode.value,
         "reasons": list(ping.reasons),
         "rules": _write_json(list(ping.rules)),
         "policy": ping.policy,
@@ -217,6 +218,7 @@ def _ping(row: Row) -> Ping:
         state=State(row["state"]),
         version=row["version"],
         verdict=None if row["verdict"] is None else Verdict(row["verdict"]),
+        mode=None if row["mode"] is None else Mode(row["mode"]),
         reasons=tuple(row["reasons"]),
         rules=tuple(_object(rule) for rule in rules) if isinstance(rules, list) else (),
         policy=row["policy"],

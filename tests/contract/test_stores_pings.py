@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import trio
 
-from gatekeeper.model.decision import Verdict
+from gatekeeper.model.decision import Mode, Verdict
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.label import ANONYMOUS, Viewer
 from gatekeeper.model.moment import moment
@@ -102,6 +102,7 @@ async def test_a_move_replaces_what_may_change_and_adds_gapless_events(database,
         new=replace(ping.new, reason="never replaced"),
         state=State.PENDING,
         verdict=Verdict.INDETERMINATE,
+        mode=Mode.WARN,
         reasons=("tests-missing",),
         rules=({"rule": "tests", "result": "fail", "n": 1},),
         policy=digest_of(b"policy"),

@@ -7,7 +7,8 @@ import pytest
 
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.label import ANONYMOUS, Viewer
-from gatekeeper.ports.records import PersonRecord
+from gatekeeper.ports.pings import IdempotencyConflict
+from gatekeeper.ports.records import AdoptionRecord, PersonRecord
 from tests.fakes.records import ARTIFACT, NOW, SECRET, artifact, deployment, receipt, statement, vote
 
 pytestmark = pytest.mark.anyio
@@ -126,3 +127,46 @@ async def test_a_token_is_used_once_for_a_purpose(database, replicas):
     assert not await use("iss", "jti", "certificate", LATER)
     replicas.now = LATER + timedelta(seconds=1)
     assert await use("iss", "jti", "certificate", LATER + timedelta(hours=1))
+
+
+def adopting(adoption_id="a" * 32, **changes):
+    values = {
+        "id": adoption_id, "caller": "people|olga", "idempotency_key": adoption_id, "body": digest_of(b"body"), "project": "web",
+        "environment": "production", "component": "shop", "artifact": ARTIFACT, "config": "c" * 40, "reason": "moved in", "at": NOW, "entry": b"\x00entry",
+    }  # fmt: skip
+    return AdoptionRecord(**values | changes)
+
+
+async def test_a_place_is_adopted_once_and_the_first_stands(database):
+    store = database.adoptions
+    assert await store.adoption("production", "shop", ANONYMOUS) is None
+    first = adopting()
+    assert await store.add_adoption(first) == first
+    assert await store.add_adoption(adopting("b" * 32, caller="people|otto", artifact=digest_of(b"other"))) == first, "the place is taken"
+    assert await store.add_adoption(adopting("c" * 32, idempotency_key="a" * 32, at=LATER)) == first, "the call was made before"
+    with pytest.raises(IdempotencyConflict):
+        await store.add_adoption(adopting("d" * 32, idempotency_key="a" * 32, body=digest_of(b"another")))
+    assert await store.adoption("production", "shop", ANONYMOUS) == first
+    assert list(await store.adoptions_of(ARTIFACT, ANONYMOUS)) == [], "its entry is not durable yet"
+    await store.mark_logged(first.id, 7)
+    await store.mark_logged(first.id, 8)
+    logged = replace(first, log_index=7)
+    assert await store.adoption("production", "shop", ANONYMOUS) == logged
+    elsewhere = adopting("e" * 32, environment="test", at=LATER)
+    await store.add_adoption(elsewhere)
+    await store.mark_logged(elsewhere.id, 9)
+    assert list(await store.adoptions_of(ARTIFACT, ANONYMOUS)) == [logged, replace(elsewhere, log_index=9)]
+
+
+async def test_an_adoption_under_a_label_does_not_exist_for_others(database):
+    await database.adoptions.add_adoption(adopting(label=SECRET))
+    await database.adoptions.mark_logged("a" * 32, 1)
+    for viewer, count in ((ANONYMOUS, 0), (CLEARED, 1)):
+        assert (await database.adoptions.adoption("production", "shop", viewer) is not None) == bool(count)
+        assert len(await database.adoptions.adoptions_of(ARTIFACT, viewer)) == count
+
+
+async def test_what_was_adopted_runs_without_commit_or_receipt(database):
+    record = deployment("1" * 32, purpose="adopt", commit=None, receipt=None)
+    await database.deployments.add_deployment(record)
+    assert list(await database.deployments.running(ANONYMOUS)) == [record]

@@ -118,6 +118,18 @@ async def test_a_child_gives_a_certificate_for_its_receipt_and_target_alone(port
         await ports.act.ssh_certificate(child, public_key="ssh-rsa AAAA")
 
 
+async def test_a_status_is_read_under_a_certificate_that_names_no_receipt_and_no_other_command(ports):
+    given = await ports.act.status_certificate(target="web1", name="a" * 32, public_key=openssh())
+    certificate = load_ssh_public_identity(given.text.encode())
+    assert certificate.critical_options == {b"force-command": b"pingee-doorkeeper status", b"source-address": b"127.0.0.1/32"}
+    assert (certificate.valid_principals, certificate.extensions, certificate.key_id) == ([b"deploy-test"], {}, b"a" * 32)
+    assert timedelta(0) < given.expires - datetime.now(UTC) <= timedelta(seconds=302)
+    with pytest.raises(ValueError):
+        await ports.act.status_certificate(target="web1", name="a", public_key="ssh-rsa AAAA")
+    with pytest.raises(Rejected):
+        await ports.act.status_certificate(target="nowhere", name="a", public_key=openssh())
+
+
 async def test_a_child_reads_settings_of_its_own_environment_alone(ports):
     child = await ports.act.child(receipt=RECEIPT, target="web1")
     assert await ports.act.settings(child, environment="test", component="hello") == {"GREETING": CANARY}

@@ -164,6 +164,7 @@ def _signed() -> Gathered:
             (digest_of(b"configuration"),),
         ),
         deployed_before=Absent(),
+        adopted=Absent(),
     )
 
 

@@ -287,7 +287,7 @@ class _Tapped:
         return call
 
 
-PORTS = ("pings", "locks", "statements", "deployments", "people", "log", "decide_vault", "act_vault", "artifacts", "review", "policy", "target")
+PORTS = ("pings", "locks", "statements", "deployments", "adoptions", "people", "log", "decide_vault", "act_vault", "artifacts", "review", "policy", "target")
 
 
 class House:
@@ -328,6 +328,7 @@ class House:
             locks=self.database.locks,
             statements=self.database.statements,
             deployments=self.database.deployments,
+            adoptions=self.database.adoptions,
             people=self.database.people,
             log=self.log,
             decide_vault=self.decide_vault,

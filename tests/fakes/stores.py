@@ -67,6 +67,7 @@ class _State:
         self.rows, self.locks = {}, {}
         self.artifacts, self.statements, self.votes = {}, {}, {}
         self.receipts, self.deployments, self.people, self.tokens = {}, {}, {}, {}
+        self.adoptions = {}
         self.logs = {}
         self.living, self.leads, self.numbers = set(), {}, count(1)
         self.subscriptions = set()
@@ -93,6 +94,7 @@ class FakeDatabase:
         self.state.living.add(self.replica_id)
         self.pings, self.locks = FakePings(self), FakeLocks(self)
         self.statements, self.deployments, self.people = FakeStatements(self), FakeDeployments(self), FakePeople(self)
+        self.adoptions = FakeAdoptions(self)
 
     def log(self, origin):
         return FakeLogStore(self, origin)
@@ -322,6 +324,37 @@ class FakeDeployments(_Store):
     def _newest_first(self, viewer):
         seen = [record for record in self._state.deployments.values() if viewer.may_read(record.label)]
         return sorted(seen, key=lambda record: (record.at, record.outcome_index), reverse=True)
+
+
+class FakeAdoptions(_Store):
+    async def add_adoption(self, record):
+        async with self._faults.around("add_adoption"):
+            for old in self._state.adoptions.values():
+                if (old.caller, old.idempotency_key) == (record.caller, record.idempotency_key):
+                    if old.body != record.body:
+                        raise IdempotencyConflict("idempotency-conflict", "the key was used before")
+                    return old
+            for old in self._state.adoptions.values():
+                if (old.environment, old.component) == (record.environment, record.component):
+                    return old
+            self._state.adoptions[record.id] = replace(record, log_index=None)
+            return self._state.adoptions[record.id]
+
+    async def mark_logged(self, adoption_id, log_index):
+        async with self._faults.around("mark_logged"):
+            old = self._state.adoptions[adoption_id]
+            if old.log_index is None:
+                self._state.adoptions[adoption_id] = replace(old, log_index=log_index)
+
+    async def adoption(self, environment, component, viewer):
+        async with self._faults.around("adoption"):
+            found = [a for a in self._state.adoptions.values() if (a.environment, a.component) == (environment, component)]
+            return next((a for a in found if viewer.may_read(a.label)), None)
+
+    async def adoptions_of(self, artifact, viewer):
+        async with self._faults.around("adoptions_of"):
+            found = [a for a in self._state.adoptions.values() if a.artifact == artifact and a.log_index is not None and viewer.may_read(a.label)]
+            return sorted(found, key=lambda a: (a.at, a.id))
 
 
 class FakePeople(_Store):

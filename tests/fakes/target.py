@@ -21,6 +21,7 @@ from gatekeeper.model.frame import MalformedFrame, PartName, encode_header
 from gatekeeper.model.moment import Moment, render_moment
 from gatekeeper.model.verified import Refusal
 from gatekeeper.ports.target import (
+    AdoptedStatus,
     Answer,
     Applied,
     ApplyFailed,
@@ -55,6 +56,9 @@ class FakeTarget:
         self.unhealthy: set[Digest] = set()
         self.faults: list[Exception] = []
         self.credentials: list[SshCredential] = []
+        self.adopted: list[AdoptedStatus] = []
+        self.kept: dict[Digest, dict[PartName, bytes]] = {}
+        """bytes of what was adopted, which a frame leaves out"""
 
     async def apply(
         self, address: TargetAddress, credential: SshCredential, receipt: Digest, parts: Sequence[Part], *, progress: Callable[[Progress], None]
@@ -75,7 +79,7 @@ class FakeTarget:
             raise fault
         return answer
 
-    async def status(self, address: TargetAddress, credential: SshCredential, receipt: Digest) -> TargetStatus:
+    async def status(self, address: TargetAddress, credential: SshCredential, receipt: Digest | None) -> TargetStatus:
         await trio.lowlevel.checkpoint()
         if self.faults and isinstance(self.faults[0], TargetUnavailable):
             raise self.faults.pop(0)
@@ -86,6 +90,7 @@ class FakeTarget:
             size=0 if known is None else known.size,
             cosigner="fake+00000000+AA==",
             components=tuple(_component(name, memory) for name, memory in self._memory.components),
+            adopted=tuple(self.adopted),
         )
 
     def _take(self, named: Digest, parts: Sequence[Part], data: dict[PartName, bytes]) -> Answer:
@@ -104,6 +109,8 @@ class FakeTarget:
         settings = join_settings(configuration, parse_settings(data[PartName.SETTINGS]))
         if isinstance(settings, Refusal):
             return Refused(settings.reason, settings.detail)
+        if PartName.MANIFEST not in data:
+            data = data | self.kept[found.statement.subject]
         refused = checks.check_manifest(data[PartName.MANIFEST], found.statement) or checks.check_config(
             data[PartName.CONFIG], parse_manifest(data[PartName.MANIFEST]), digest_of(data[PartName.LAYER]), len(data[PartName.LAYER])
         )

@@ -125,6 +125,10 @@ class FakeActVault(_Switch):
             raise ValueError("an OpenSSH Ed25519 public key is expected")
         self._use(child)
         _, principal, source = self._targets[child.target]
+        name = digest_hex(child.receipt)
+        return self._certificate(public_key, name, principal, source, f"pingee-doorkeeper serve {name}")
+
+    def _certificate(self, public_key, name, principal, source, command):
         now = self._clock().replace(microsecond=0)
         expires = now + timedelta(seconds=300)
         certificate = (
@@ -132,15 +136,24 @@ class FakeActVault(_Switch):
             .public_key(load_ssh_public_key(public_key.encode()))
             .serial(int.from_bytes(os.urandom(8)) >> 1)
             .type(SSHCertificateType.USER)
-            .key_id(digest_hex(child.receipt).encode())
+            .key_id(name.encode())
             .valid_principals([principal.encode()])
             .valid_after(int(now.timestamp()) - 30)
             .valid_before(int(expires.timestamp()))
-            .add_critical_option(b"force-command", f"pingee-doorkeeper serve {digest_hex(child.receipt)}".encode())
+            .add_critical_option(b"force-command", command.encode())
             .add_critical_option(b"source-address", source.encode())
             .sign(self.ca)
         )
         return SshCertificate(certificate.public_bytes().decode(), certificate.serial, Moment(expires))
+
+    async def status_certificate(self, *, target, name, public_key):
+        self._up()
+        if len(public_key) > 1024 or not public_key.startswith("ssh-ed25519 "):
+            raise ValueError("an OpenSSH Ed25519 public key is expected")
+        if target not in self._targets:
+            raise Rejected("target-unknown", "no such target")
+        _, principal, source = self._targets[target]
+        return self._certificate(public_key, name, principal, source, "pingee-doorkeeper status")
 
     async def settings(self, child, *, environment, component):
         self._use(child)

@@ -128,6 +128,7 @@ def test_a_ping_without_wait_is_accepted_or_already_denied(gatekeeper, capsys, s
 
 WAITED = [
     ("deployed", [], 0),
+    ("shadow-allowed", [], 0),
     ("denied", ["stage-failed"], 3),
     ("cancelled", ["cancelled"], 3),
     ("superseded", ["superseded"], 3),
@@ -324,6 +325,31 @@ def test_lists(gatekeeper, capsys):
     gatekeeper.answers["GET", "/v1/artifacts"] = (200, {"items": []})
     assert main(["ping", "production", "hello", "--commit", "1" * 40]) == 2
     assert "was it built and submitted?" in capsys.readouterr().err
+
+
+def test_what_was_adopted_is_told_as_not_built_by_ci(gatekeeper, capsys):
+    adoption = {"environment": "production", "component": "hello", "artifact": ARTIFACT, "config": "c" * 40, "at": "2026", "log_index": 7}
+    gatekeeper.answers["POST", "/v1/adoptions"] = (201, adoption)
+    assert main(["adopt", "production", "hello", "--reason", "moved in", "--idempotency-key", "k"]) == 0
+    (_, _, headers, body) = gatekeeper.calls[0]
+    assert (headers["Idempotency-Key"], json.loads(body)) == ("k", {"component": "hello", "environment": "production", "reason": "moved in"})
+    out, err = capsys.readouterr()
+    assert "production/hello" in out
+    assert ARTIFACT in out
+    assert "nothing was deployed" in err
+    row = {"environment": "production", "component": "hello", "commit": None, "artifact": ARTIFACT, "since": "2026", "log_index": 7, "purpose": "adopt"}
+    for path, words in (("/v1/running", ["running"]), ("/v1/rollbacks", ["rollback", "production", "hello", "--list"])):
+        gatekeeper.answers["GET", path] = (200, {"items": [row]})
+        assert main(words) == 0
+        assert "adopted, not built by CI" in capsys.readouterr().out
+    gatekeeper.answers["GET", f"/v1/artifacts/{ARTIFACT}/provenance"] = (
+        200,
+        {"artifact": ARTIFACT, "component": "hello", "source": None, "build": None, "adopted": [adoption], "statements": [], "votes": [], "deployments": []},
+    )
+    assert main(["provenance", ARTIFACT]) == 0
+    out = capsys.readouterr().out
+    assert "adopted, not built by CI" in out
+    assert "production/hello at 2026, log index 7" in out
 
 
 def test_a_receipt_is_rehashed_before_it_is_written(gatekeeper, capsys, tmp_path):

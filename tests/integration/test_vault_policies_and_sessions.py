@@ -76,6 +76,7 @@ EVERYTHING = {
         ("w", "auth/token/create/test-deploy-web1", {"display_name": "deploy"}),
         ("w", "auth/token/create/test-deploy-web2", {"display_name": "deploy"}),
         ("w", "auth/token/revoke-accessor", {"accessor": "no-such"}),
+        ("w", "ssh-test/sign/web1.status", {"public_key": "x", "valid_principals": "deploy-test", "key_id": "k"}),
     ],
     "person": [("r", "identity/oidc/token/people-test", None), ("r", "identity/oidc/token/people-second", None)],
     "supervisor": [("r", f"auth/approle/role/test-{role}/role-id", None) for role in LOGINS],
@@ -97,6 +98,8 @@ EVERYTHING = {
         ("w", "ssh-test/sign/web1", {"public_key": "x"}),
         ("w", "ssh-test/issue/web1", {}),
         ("w", "ssh-test/roles/web1", {}),
+        ("w", "ssh-test/issue/web1.status", {}),
+        ("w", "ssh-test/roles/web1.status", {}),
         ("w", "builder-ca/sign/builder", {"csr": "x"}),
         ("w", "builder-ca/issue/builder", {}),
         ("w", "builder-ca/sign-verbatim", {"csr": "x"}),
@@ -181,6 +184,21 @@ def test_a_child_is_bound_to_one_target_and_cannot_widen_itself(house, tokens):
         with pytest.raises(Denied):
             child.write(path, body)
     child.close()
+
+
+def test_a_status_certificate_is_signed_without_a_child_and_its_command_cannot_be_chosen(house, tokens):
+    act = tokens["act"]
+    good = {"public_key": openssh(), "valid_principals": "deploy-test", "key_id": "adoption", "cert_type": "user", "ttl": "300s"}
+    assert act.write("ssh-test/sign/web1.status", good)["data"]["signed_key"]
+    for extra in (
+        {"critical_options": {"force-command": "pingee-doorkeeper serve " + "0" * 64}},
+        {"critical_options": {}},
+        {"valid_principals": "deploy-other"},
+        {"extensions": {"permit-pty": ""}},
+        {"cert_type": "host"},
+    ):
+        with pytest.raises(Denied):
+            act.write("ssh-test/sign/web1.status", good | extra)
 
 
 def test_the_supervisor_gets_no_secret_id_that_is_not_wrapped(house, tokens):

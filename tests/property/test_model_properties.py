@@ -268,7 +268,8 @@ def test_every_state_is_one_of_three_and_has_a_step_code():
     assert len(State) == len(ENDED) + len(HOLDING) + len(WAITING)
     assert set(STEP_CODES) == set(State)
     assert {state for state, code in STEP_CODES.items() if code in (999, 1000)} == ENDED
-    assert [state for state, code in STEP_CODES.items() if code == 1000] == [State.DEPLOYED]
+    assert {state for state, code in STEP_CODES.items() if code == 1000} == {State.DEPLOYED, State.SHADOW_ALLOWED}
+    assert not [state for state in State if State.SHADOW_ALLOWED in MOVES.get(state, ()) and state.holds_lock]
     assert set(MOVES) == set(State) - ENDED
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatekeeper.model.decision import Decision, Result, Verdict
+from gatekeeper.model.decision import Decision, Mode, Purpose, Result, Verdict
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.evidence import Absent, Present, Unreadable
 from gatekeeper.model.facts import TestVerdict
@@ -64,11 +64,18 @@ VALUES = {
     "older": st.booleans().map(Present),
     "configuration": st.just(EVIDENCE.configuration),
     "deployed_before": st.booleans().map(Present),
+    "adopted": st.booleans().map(lambda value: Present(value, (digest_of(b"entry"),) if value else ())),
     "tests.commit": several("tests.commit"),
     "tests.acceptance": several("tests.acceptance"),
 }
 
-PLACES = [GOOD, ROLLBACK, good_case(files={"environments__production": production_text(count=2)})]
+ADOPTED = {"adopted": Present(value=True, digests=(digest_of(b"entry"),)), "deployed_before": Present(value=False)}
+BACK_TO_ADOPTED = rollback_case(**ADOPTED, manifest=Absent(), received=Absent(), provenance=Absent(), stored=Absent(), revision=Absent(), uploader=Absent())
+PLACES = [GOOD, ROLLBACK, BACK_TO_ADOPTED, good_case(files={"environments__production": production_text(count=2)})]
+HELD = frozenset(
+    # P1, P3 to P5, P11, P12, P15, as decision-rules.md lists them: written out here, not taken from the code
+    ["not-authorised", "bad-signature", "unknown-builder", "builder-revoked", "certificate-expired", "manifest-replayed", "older-than-running", "provenance-missing", "provenance-predicate", "provenance-project", "provenance-commit", "provenance-tree", "provenance-inputs", "image-not-declarative", "digest-mismatch", "artifact-missing", "embargoed", "embargo-environment", "embargo-not-before", "embargo-withdrawn", "embargoed-fix-missing", "embargo-overlay-conflict", "hold-active", "config-unreviewed", "config-dirty", "config-invalid", "config-secret-refused", "config-secret-found", "wrong-gatekeeper"]
+)
 
 
 @st.composite
@@ -121,6 +128,7 @@ IRRELEVANT = {
     "received": "asked only while a stage has no result",
     "running": "asked only where `older` is absent",
     "deployed_before": "asked for rollbacks only",
+    "adopted": "asked for rollbacks only",
 }
 IRRELEVANT_TO_ROLLBACK = {
     "received": "asked only while a stage has no result",
@@ -136,6 +144,9 @@ IRRELEVANT_TO_ROLLBACK = {
 def test_an_allow_needs_every_item_but_these(name, gap):
     for case, irrelevant in ((GOOD, IRRELEVANT), (ROLLBACK, IRRELEVANT_TO_ROLLBACK)):
         decision = decide(with_item(case, name, gap))
+        if name == "adopted" and gap == Absent():
+            assert decision.verdict is Verdict.ALLOW, "what was deployed by ping was never adopted"
+            continue
         assert (decision.verdict is Verdict.ALLOW) == (name in irrelevant)
         if isinstance(gap, Unreadable) and name not in irrelevant:
             assert (decision.verdict, decision.reasons) == (Verdict.INDETERMINATE, (gap.cause,))
@@ -150,6 +161,40 @@ def test_no_label_but_the_empty_one_is_ever_allowed(case, label):
         assert "embargoed" in decision.reasons
     else:
         assert "embargoed" not in decision.reasons or decide(case).verdict is not Verdict.ALLOW
+
+
+@given(cases(), st.sampled_from([Mode.WARN, Mode.SHADOW]))
+@settings(max_examples=250, deadline=None)
+def test_warn_lets_findings_pass_and_never_what_must_hold_nor_what_cannot_be_read(case, mode):
+    strict = decide(case)
+    found = decide(replace(case, candidate=replace(case.candidate, mode=mode)))
+    if mode is Mode.SHADOW:
+        assert found == strict, "shadow decides what enforce would"
+        return
+    held = {row.reason for row in strict.rules if row.result is Result.FAIL and (row.reason in HELD or row.reason in ("rule-error", "never-deployed"))}
+    unread = any(row.result is Result.UNREADABLE for row in strict.rules)
+    if held:
+        assert (found.verdict, held - set(found.reasons)) == (Verdict.DENY, set())
+    elif unread:
+        assert found.verdict is not Verdict.ALLOW
+    let_pass = [row for row in found.rules if row.result is Result.WARN]
+    assert not {row.reason for row in let_pass} & HELD
+    assert [row.rule for row in found.rules] == [row.rule for row in strict.rules]
+    if found.verdict is Verdict.ALLOW:
+        assert found.reasons == tuple(dict.fromkeys(row.reason for row in let_pass))
+        assert set(found.reasons) == set(strict.reasons)
+
+
+def test_what_was_adopted_comes_back_without_a_build_and_only_where_the_log_says_so():
+    assert decide(BACK_TO_ADOPTED).verdict is Verdict.ALLOW
+    without = decide(with_item(BACK_TO_ADOPTED, "adopted", Absent()))
+    assert (without.verdict, "never-deployed" in without.reasons) == (Verdict.DENY, True)
+    once = decide(with_item(with_item(BACK_TO_ADOPTED, "adopted", Absent()), "deployed_before", Present(value=True, digests=(digest_of(b"r"),))))
+    assert (once.verdict, "bad-signature" in once.reasons) == (Verdict.DENY, True)
+    unread = decide(with_item(BACK_TO_ADOPTED, "adopted", Unreadable("log-unavailable")))
+    assert (unread.verdict, unread.reasons) == (Verdict.INDETERMINATE, ("log-unavailable",))
+    deploy = replace(BACK_TO_ADOPTED, candidate=replace(BACK_TO_ADOPTED.candidate, purpose=Purpose.DEPLOY))
+    assert "bad-signature" in decide(deploy).reasons
 
 
 @given(st.lists(st.sampled_from(["pass", "skip", "fail", "unreadable"]), max_size=6))

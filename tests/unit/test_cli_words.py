@@ -182,7 +182,7 @@ def test_the_exit_code_of_each_state(state, code):
 
 
 def test_every_state_has_an_exit_code_and_a_lease_that_was_refused_is_remote():
-    assert len({state: exit_of_state(state, ()) for state in State}) == len(State) == 14
+    assert len({state: exit_of_state(state, ()) for state in State}) == len(State) == 15
     assert exit_of_state(State.FAILED, ("lease-refused",)) == 2
     assert exit_of_state(State.FAILED, ("apply-failed",)) == 6
 

@@ -34,12 +34,15 @@ def test_what_reads_filters_by_label_or_says_why_not(file, query):
 def test_every_table_has_a_label():
     text = "".join(path.read_text() for path in MIGRATIONS.glob("*.sql")) + load_queries("schema")["create_history"].text
     tables = re.findall(r"create table (?:if not exists )?(\w+) \((.*?)\n\);?", text, re.DOTALL)
-    assert len(tables) == 16
+    assert len(tables) == 17
     assert [name for name, body in tables if "label text[] not null default '{}'" not in body] == []
 
 
 def test_the_states_spelled_out_in_sql_are_the_model_s():
-    sql = "".join(query.text for _, query in QUERIES) + (MIGRATIONS / "0001_pre_start.sql").read_text()
+    made = "".join(path.read_text() for path in sorted(MIGRATIONS.glob("*.sql")))
+    # of an index that a later migration makes anew the last word counts
+    indexes = dict(re.findall(r"create (?:unique )?index (\w+) (.*?);", made, re.DOTALL))
+    sql = "".join(query.text for _, query in QUERIES) + "".join(indexes.values())
     lists = {
         (negated, frozenset(re.findall(r"'([a-z-]+)'", states)))
         for negated, states in re.findall(r"state (not )?in \(([^)]*)\)", sql)

@@ -32,7 +32,7 @@ def test_a_good_policy_parses():
     assert production.votes is not None
     assert (production.votes.value, production.votes.count, production.votes.veto, production.votes.groups) == (2, 1, -2, {"reviewers"})
     hello = found.components["hello"]
-    assert (hello.project, hello.mode, hello.builder, hello.targets["production"]) == ("hello", Mode.ENFORCE, BUILDER_ID, ("host-1",))
+    assert (hello.project, dict(hello.modes), hello.builder, hello.targets["production"]) == ("hello", {"production": Mode.ENFORCE, "test": Mode.ENFORCE}, BUILDER_ID, ("host-1",))
     bob = found.person_of("people", "subject-bob")
     assert bob is not None
     assert (bob.name, len(bob.keys[0]), bob.accounts) == ("bob", 32, {"ci": "bob"})
@@ -41,6 +41,15 @@ def test_a_good_policy_parses():
     assert found.person_of_account("people", "bob") is None
     assert policy(environments__production=production_text(extra="stage_wait_s = 5")).environments["production"].stage_wait_s == 5
     assert not policy(policy='instance = "production"\nanonymous = "none"\n').anonymous_reads
+
+
+@pytest.mark.parametrize(
+    ("text", "production", "test"),
+    [('"shadow"', Mode.SHADOW, Mode.SHADOW), ('"warn"', Mode.WARN, Mode.WARN), ('{ production = "shadow", test = "enforce" }', Mode.SHADOW, Mode.ENFORCE)],
+)
+def test_a_mode_is_said_once_or_for_each_environment(text, production, test):
+    found = policy(components__hello=COMPONENT.replace('"enforce"', text))
+    assert found.components["hello"].modes == {"production": production, "test": test}
 
 
 def test_roles_hold_within_their_scope_alone():
@@ -107,8 +116,15 @@ REFUSED = {
         "/review: must be one of attestations"),
     "unknown member of a project": ("projects__hello", PROJECT + "x = 1\n", "projects/hello.toml", "/x: is not a member"),
     "project file no name": ("projects__He llo", PROJECT, "projects/He llo.toml", "is not a name"),
-    "shadow mode": ("components__hello", COMPONENT.replace("enforce", "shadow"), "components/hello.toml", "/mode: must be one of enforce"),
-    "warn mode": ("components__hello", COMPONENT.replace("enforce", "warn"), "components/hello.toml", "/mode: must be one of enforce"),
+    "unknown mode": ("components__hello", COMPONENT.replace("enforce", "audit"), "components/hello.toml", "/mode: must be one of shadow, warn, enforce"),
+    "no mode": ("components__hello", COMPONENT.replace('mode = "enforce"\n', ""), "components/hello.toml", "/mode: is missing"),
+    "mode no word": ("components__hello", COMPONENT.replace('"enforce"', "1"), "components/hello.toml", "/mode: must be an object"),
+    "an environment without a mode": ("components__hello", COMPONENT.replace('"enforce"', '{ production = "shadow" }'), "components/hello.toml",
+        "/mode/test: is missing"),
+    "a mode without an environment": ("components__hello", COMPONENT.replace('"enforce"', '{ production = "shadow", test = "warn", lab = "warn" }'),
+        "components/hello.toml", "/mode/lab: is not a member"),
+    "an unknown mode of an environment": ("components__hello", COMPONENT.replace('"enforce"', '{ production = "shadow", test = "off" }'),
+        "components/hello.toml", "/mode/test: must be one of shadow, warn, enforce"),
     "unknown project": ("components__hello", COMPONENT.replace('project = "hello"', 'project = "hullo"'), "components/hello.toml",
         "unknown project hullo"),
     "unknown builder": ("components__hello", COMPONENT.replace("ci.demo", "cj.demo"), "components/hello.toml",

@@ -273,10 +273,17 @@ def _still_runs(rule: str, case: Case) -> RuleResult:
 
 
 def deployed_before(case: Case) -> RuleResult:
-    """Rollback: only what was deployed there successfully, with the configuration it had, comes back."""
+    """Rollback: only what was deployed there successfully, with the configuration it had, or adopted there, comes back."""
     rule = "rollback.member"
     if case.candidate.purpose is not Purpose.ROLLBACK:
         return skipped(rule, "not a rollback")
+    match case.evidence.adopted:
+        case Unreadable() as unread:
+            return unreadable(rule, unread, "adopted")
+        case Present(value=True):
+            return passed(rule, "ran there before any ping: adopted, not built by CI", item_of("adopted", case.evidence.adopted))
+        case _:
+            pass
     match case.evidence.deployed_before:
         case Unreadable() as unread:
             return unreadable(rule, unread, "deployed_before")
@@ -287,7 +294,7 @@ def deployed_before(case: Case) -> RuleResult:
                 rule,
                 "never-deployed",
                 item_of("deployed_before", case.evidence.deployed_before),
-                expected="an artifact and a configuration that were deployed there together, successfully",
+                expected="an artifact and a configuration that were deployed there together, successfully, or adopted there",
                 actual="they never were",
                 need=f"choose a member: pingee rollback {case.candidate.environment} {case.candidate.component} --list",
             )

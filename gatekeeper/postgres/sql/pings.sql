@@ -34,7 +34,7 @@ limit $count;
 update ping set claim = $claim, seen_wakes = wakes
 where id in (
     select id from ping
-    where state not in ('denied', 'deployed', 'rolled-back', 'failed', 'unresponsive', 'superseded', 'cancelled')
+    where state not in ('denied', 'deployed', 'rolled-back', 'failed', 'unresponsive', 'superseded', 'cancelled', 'shadow-allowed')
       and (next_at is null or next_at <= $now)
       and (claim is null or claim not in (
           select objid::bigint from pg_locks
@@ -51,7 +51,7 @@ update ping set claim = null where id = $id and claim = $claim;
 -- name: move
 -- A wake since the claim outlives the new next_at: what it told of may have come too late for this move.
 update ping set
-    state = $state, version = version + 1, verdict = $verdict, reasons = $reasons, rules = $rules, policy = $policy,
+    state = $state, version = version + 1, verdict = $verdict, mode = $mode, reasons = $reasons, rules = $rules, policy = $policy,
     policy_commit = $policy_commit, evaluated_at = $evaluated_at, fence = $fence, entry_id = $entry_id, logged_at = $logged_at,
     logged_reasons = $logged_reasons, log_index = $log_index, receipt = $receipt, not_after = $not_after, accessor = $accessor,
     draft = $draft, outcome_index = $outcome_index, detail = $detail, updated_at = $now, events = events + $added::int,
