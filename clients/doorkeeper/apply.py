@@ -30,12 +30,14 @@ from gatekeeper.model.digest import Digest, digest_hex
 from gatekeeper.model.frame import MalformedFrame, PartName, PartSpec
 from gatekeeper.model.moment import Moment, render_moment
 from gatekeeper.model.verified import Refusal
+from gatekeeper.policy.document import Configuration
 
 from . import checks
 from .artifact import Run, parse_config, parse_manifest
 from .cosign import Cosigner, load_cosigner
 from .files import Place, Unreadable, make_private, write_durably
 from .incoming import Incoming, WrongBytes
+from .keep import is_kept, open_kept
 from .record import Record
 from .settings import join_settings, parse_settings
 from .state import ComponentMemory, Memory, Outcome, Release, Remembered, save_memory
@@ -50,6 +52,8 @@ MAX_DETAIL: Final = 500
 MAX_FORKS: Final = 64
 ROOM: Final = 256 * 1024
 """bytes that must be left beside the unpacked release: for memory, record, settings and logs"""
+
+_BLOBS: Final = frozenset({PartName.MANIFEST, PartName.CONFIG, PartName.LAYER})
 
 Say = Callable[[dict[str, Json]], None]
 Now = Callable[[], Moment]
@@ -103,7 +107,7 @@ class Doorkeeper:
     def apply(self, incoming: Incoming, named: Digest, memory: Memory) -> Applied | checks.Behind | Refusal:
         """Take one frame. Raises `MalformedFrame` (or another ValueError) for bytes that are no frame of ours, and `Unreadable`."""
         parts = {spec.name: spec for spec in incoming.header()}
-        beat = self._beat("receiving")
+        beat = self.beat("receiving")
         found = self._read_offer(incoming, parts, named, memory)
         if not isinstance(found, checks.Acceptable):
             return found
@@ -161,6 +165,8 @@ class Doorkeeper:
         try:
             if PartName.ROLLBACK_BUNDLE in parts:
                 raise MalformedFrame("this doorkeeper takes no rollback bundle")
+            if not parts.keys() & _BLOBS:
+                return self._read_kept(incoming, parts, found, layer)
             manifest = incoming.part(_needed(parts, PartName.MANIFEST))
             refused = checks.check_manifest(manifest, found.statement)
             if refused is not None:
@@ -179,12 +185,26 @@ class Doorkeeper:
             if layer_spec.size > self.pinned.target.caps.layer_bytes:
                 raise MalformedFrame("the layer is over this target's bound")
             incoming.part_to_file(layer_spec, layer, beat=beat)
-            secret = incoming.part(parts[PartName.SETTINGS]) if PartName.SETTINGS in parts else b""
-            incoming.end()
+            return _received(run, configuration, incoming, parts)
         except WrongBytes as error:
             return Refusal("digest-mismatch", str(error))
-        settings = join_settings(configuration, parse_settings(secret))
-        return settings if isinstance(settings, Refusal) else _Received(run, settings)
+
+    def _read_kept(self, incoming: Incoming, parts: dict[PartName, PartSpec], found: checks.Acceptable, layer: Path) -> _Received | Refusal:
+        """The frame leaves the artifact out: it is one whose bytes lie here. They are hashed again, from the digest that was decided on."""
+        statement = found.statement
+        if not is_kept(self.place, statement.component, statement.subject):
+            raise MalformedFrame("the frame has no manifest, and nothing is kept here under that digest")
+        configuration = checks.check_configuration(incoming.part(_needed(parts, PartName.CONFIGURATION)), statement)
+        if isinstance(configuration, Refusal):
+            return configuration
+        try:
+            run, kept = open_kept(self.place, statement.component, statement.subject)
+        except Unreadable as error:
+            return Refusal("digest-mismatch", str(error))
+        # A copy is what gets unpacked and moved about: what is kept stays where it is.
+        with _own_disk("the kept release could not be copied"):
+            shutil.copyfile(kept, layer)
+        return _received(run, configuration, incoming, parts)
 
     def _demand_room(self, layer: Path) -> None:
         # Before the receipt is spent: what cannot be unpacked should be refused while it can still be sent again.
@@ -196,7 +216,6 @@ class Doorkeeper:
         statement, at = found.statement, self.now()
         slot = self.pinned.target.component(statement.component)
         assert slot is not None  # noqa: S101 -- check_offer refuses a component without a slot
-        previous = memory.component(slot.name)
         component = ComponentMemory(
             index=found.index,
             slot=None,
@@ -206,7 +225,7 @@ class Doorkeeper:
             cosignature=self.cosigner.cosign(found.checkpoint.note, at),
             size=found.checkpoint.size,
             at=render_moment(at),
-            healthy=None if previous is None else previous.healthy,
+            healthy=memory.healthy(slot.name),
         )
         checkpoint = Remembered(found.checkpoint.origin, found.checkpoint.size, found.checkpoint.root, found.checkpoint.note)
         memory = replace(memory, checkpoint=checkpoint).with_component(slot.name, component)
@@ -233,7 +252,7 @@ class Doorkeeper:
         self, slot: ComponentSlot, release: Release, component: ComponentMemory, settings: bytes, layer: Path
     ) -> tuple[ComponentMemory, int]:
         try:
-            beat = self._beat("unpacking")
+            beat = self.beat("unpacking")
             unpack_layer(layer, self.place.release(slot.name, digest_hex(release.artifact)), self.pinned.target.caps, beat=beat)
             path = self.place.settings(slot.name, digest_hex(release.receipt))
             make_private(path.parent)
@@ -255,7 +274,7 @@ class Doorkeeper:
             switch_on(self.place, slot, release, self.pinned.target.caps)
         except (NotStarted, Unreadable, OSError, ValueError) as error:
             return str(error) if isinstance(error, NotStarted | Unreadable) else f"cannot be started: {type(error).__name__}"
-        return wait_healthy(self.place, slot, release, beat=self._beat("health"))
+        return wait_healthy(self.place, slot, release, beat=self.beat("health"))
 
     def _restore(self, slot: ComponentSlot, release: Release | None) -> str | None:
         # None: the release runs and is healthy. Else what stands in the way of that, in words.
@@ -264,7 +283,7 @@ class Doorkeeper:
             switch_off(self.place, slot)
             return "there is no previous release to put back"
         untouched = not slot.restart and is_alive(self.place, slot, release.receipt)
-        problem = wait_healthy(self.place, slot, release, beat=self._beat("health")) if untouched else self._switch(slot, release)
+        problem = wait_healthy(self.place, slot, release, beat=self.beat("health")) if untouched else self._switch(slot, release)
         return None if problem is None else f"the previous release could not be put back: {problem}"
 
     def _settle(self, memory: Memory, name: str, component: ComponentMemory) -> Memory:
@@ -273,7 +292,8 @@ class Doorkeeper:
         self.record.append(self.now(), component.outcome.value, {"receipt": component.receipt, "detail": component.detail})
         return memory
 
-    def _beat(self, phase: str) -> Callable[[str], None]:
+    def beat(self, phase: str) -> Callable[[str], None]:
+        """What says a sign of life now and then, when it is called often."""
         last = time.monotonic() - BEAT_S
 
         def beat(detail: str) -> None:
@@ -289,6 +309,13 @@ class Doorkeeper:
 class _Received:
     run: Run
     settings: bytes
+
+
+def _received(run: Run, configuration: Configuration, incoming: Incoming, parts: dict[PartName, PartSpec]) -> _Received | Refusal:
+    secret = incoming.part(parts[PartName.SETTINGS]) if PartName.SETTINGS in parts else b""
+    incoming.end()
+    settings = join_settings(configuration, parse_settings(secret))
+    return settings if isinstance(settings, Refusal) else _Received(run, settings)
 
 
 @contextmanager

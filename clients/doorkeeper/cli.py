@@ -26,6 +26,7 @@ from gatekeeper.model.moment import Moment, moment
 from gatekeeper.model.receipt import receipt_id
 from gatekeeper.model.verified import Refusal
 
+from .adopt import Adoption, NotAdopted, adopt
 from .apply import Applied, Doorkeeper, Unsettled
 from .checks import Behind
 from .files import Busy, Place, Unreadable, exclusive
@@ -35,8 +36,8 @@ from .state import Outcome, load_memory
 from .status import render_status
 from .target import load_pinned
 
-FORCED: Final = re.compile(r"pingee-doorkeeper serve ([0-9a-f]{64})")
-"""the only command that a certificate may carry"""
+FORCED: Final = re.compile(r"pingee-doorkeeper (?:serve ([0-9a-f]{64})|status)")
+"""the only commands that a certificate may carry; without a receipt it reads and no more"""
 LOCK_S: Final = 5.0
 
 OK, MALFORMED, REFUSED, STALE, STATE, BUG = 0, 1, 3, 5, 7, 20
@@ -48,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["-c"]:
         forced = FORCED.fullmatch(arguments[1]) if len(arguments) == 2 else None
         if forced is None:
-            return _fail("only 'pingee-doorkeeper serve <64 hex>' runs here", MALFORMED)
-        arguments = ["serve", forced[1]]
+            return _fail("only 'pingee-doorkeeper serve <64 hex>' and 'pingee-doorkeeper status' run here", MALFORMED)
+        arguments = ["serve", forced[1]] if forced[1] else ["status"]
     try:
         hide_memory()
         return _run(_parser().parse_args(arguments))
@@ -83,6 +84,8 @@ def _run(options: argparse.Namespace) -> int:
             return apply_file(place, options.file)
         case "status":
             return status(place)
+        case "adopt":
+            return _adopt(place, options)
         case "install":
             return _install(place, options)
         case _:
@@ -175,6 +178,26 @@ def _install(place: Place, options: argparse.Namespace) -> int:
     return OK
 
 
+def _adopt(place: Place, options: argparse.Namespace) -> int:
+    wanted = Adoption(
+        component=options.component,
+        directory=options.source,
+        argv=tuple(options.argv),
+        health=options.health,
+        grace_s=options.grace,
+        pid_file=options.pid_file,
+        settings=options.settings,
+    )
+    with exclusive(place, wait_s=LOCK_S):
+        door = Doorkeeper.open(place, load_pinned(place), say=_say, now=_now)
+        try:
+            release = adopt(door, wanted, door.recover(load_memory(place)))
+        except NotAdopted as error:
+            return _fail(str(error), MALFORMED)
+    _say({"adopted": release.artifact, "component": options.component})
+    return OK
+
+
 def _say(members: dict[str, Json]) -> None:
     # A caller who has gone does not stop an apply: it learns the outcome by asking for the status.
     try:
@@ -199,6 +222,12 @@ def _component(text: str) -> tuple[str, int]:
     return name, int(port)
 
 
+def _grace(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 3600):
+        raise argparse.ArgumentTypeError("must be 1 to 3600 seconds")
+    return int(text)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(_fail(message, MALFORMED))
@@ -212,6 +241,14 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("receipt", type=_receipt)
     commands.add_parser("apply", help="a frame from a file").add_argument("file", type=Path)
     commands.add_parser("status", help="what is remembered and what runs")
+    adopting = commands.add_parser("adopt", help="keep what runs here, put there by other means, as what can be brought back")
+    adopting.add_argument("component")
+    adopting.add_argument("--from", dest="source", type=Path, required=True, metavar="DIR", help="the directory that it runs from")
+    adopting.add_argument("--health", required=True, metavar="PATH", help="answers 200 while it is well")
+    adopting.add_argument("--grace", type=_grace, default=10, metavar="SECONDS")
+    adopting.add_argument("--pid-file", type=Path, help="of the process that runs it; not for a component with a restart command")
+    adopting.add_argument("--settings", type=Path, metavar="FILE", help="KEY=VALUE lines it is started with, where it is put back by itself")
+    adopting.add_argument("argv", nargs="+", metavar="-- ARGV", help="how it is started from that directory; {port} is the component's port")
     installing = commands.add_parser("install", help="write the files that nothing starts without")
     for name in ("target", "instance", "environment"):
         installing.add_argument(f"--{name}")

@@ -74,6 +74,10 @@ class Place:
         """The versioned directory of one artifact."""
         return self.var / "releases" / component / artifact_hex
 
+    def kept(self, component: str, artifact_hex: str) -> Path:
+        """The very bytes of one artifact that was healthy here: manifest, config, layer."""
+        return self.var / "artifacts" / component / artifact_hex
+
     def current(self, component: str) -> Path:
         """The link that is switched."""
         return self.var / "current" / component

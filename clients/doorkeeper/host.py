@@ -3,8 +3,9 @@
     python -m clients.doorkeeper.host --dir DIR --user-ca FILE --principal NAME [--listen HOST:PORT] [--host-certificate FILE]
 
 - Whoever logs in has a certificate of the pinned user CA whose principals hold the account's name; no other way in.
-- The certificate's `force-command` must be exactly `pingee-doorkeeper serve <64 hex>`. It is read, never run: the doorkeeper of this
-  installation is started with that digest. The client's own command becomes `SSH_ORIGINAL_COMMAND`, as under OpenSSH.
+- The certificate's `force-command` must be exactly `pingee-doorkeeper serve <64 hex>`, or `pingee-doorkeeper status`. It is read, never run:
+  the doorkeeper of this installation is started with that digest, or for that one word. The client's own command becomes
+  `SSH_ORIGINAL_COMMAND`, as under OpenSSH.
 - A doorkeeper that refuses early ends without reading its stdin; the rest is drained, so that the client reads the refusal and not a reset.
 - A client that goes away does not kill an apply: its stdin ends, and an apply already accepted comes to its own end, within `SERVE_S`.
 - The first line on stdout tells address and host key as JSON. At SIGTERM it stops its workloads and leaves no process behind; at the next
@@ -31,7 +32,7 @@ from .cli import FORCED
 from .files import Place, Unreadable, exclusive, make_private, read_bounded, write_durably
 from .state import Outcome, load_memory
 from .target import load_pinned
-from .workload import PATH, NotStarted, is_alive, stop, switch_on
+from .workload import PATH, NotStarted, find_process, is_alive, stop, switch_on
 
 SERVE_S: Final = 1200.0
 """the longest life of one doorkeeper process"""
@@ -104,16 +105,19 @@ class Host:
     async def session(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         """Run one doorkeeper for one channel."""
         forced = FORCED.fullmatch(process.get_extra_info("forced") or "")
-        if forced is None or process.command not in ("apply", "status"):
+        # A certificate that only reads names no receipt and serves no other word.
+        word = process.command or ""
+        if forced is None or word not in (("apply", "status") if forced[1] else ("status",)):
             process.stdout.write(b'{"error":"only a doorkeeper\'s certificate, and the words apply and status, are served"}\n')
             process.exit(1)
             return
         async with self._places:
-            await self._serve(process, forced[1], process.command)
+            await self._serve(process, forced[1], word)
 
-    async def _serve(self, process: asyncssh.SSHServerProcess[bytes], receipt: str, word: str) -> None:
+    async def _serve(self, process: asyncssh.SSHServerProcess[bytes], receipt: str | None, word: str) -> None:
+        command = ("status",) if receipt is None else ("serve", receipt)
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "clients.doorkeeper.cli", "--dir", str(self._directory), "serve", receipt),
+            *(sys.executable, "-m", "clients.doorkeeper.cli", "--dir", str(self._directory), *command),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -189,9 +193,10 @@ def resume_workloads(place: Place) -> None:
 
 
 def stop_workloads(place: Place) -> None:
-    """End every workload that we run ourselves."""
+    """End every workload that we run ourselves; what was adopted and never switched is not ours."""
     for slot in load_pinned(place).target.components:
-        if not slot.restart:
+        running = find_process(place, slot.name)
+        if not slot.restart and not (running is not None and running.foreign):
             stop(place, slot)
 
 

@@ -45,7 +45,7 @@ class Remembered:
 
 @dataclass(frozen=True)
 class Release:
-    """One deployment that was seen healthy: enough to start it again."""
+    """One deployment that was seen healthy: enough to start it again. What was adopted has no receipt and goes by its artifact's digest."""
 
     artifact: Digest
     receipt: Digest
@@ -76,6 +76,8 @@ class Memory:
 
     checkpoint: Remembered | None
     components: tuple[tuple[str, ComponentMemory], ...]
+    adopted: tuple[tuple[str, Release], ...] = ()
+    """what ran before any receipt, by component; kept for ever"""
 
     def component(self, name: str) -> ComponentMemory | None:
         """The memory of one component."""
@@ -84,6 +86,11 @@ class Memory:
     def with_component(self, name: str, memory: ComponentMemory) -> Memory:
         """A copy in which one component's memory is replaced."""
         return replace(self, components=tuple(sorted({**dict(self.components), name: memory}.items())))
+
+    def healthy(self, name: str) -> Release | None:
+        """What would be put back: the release last seen healthy, or what was adopted where no receipt was ever accepted."""
+        known = self.component(name)
+        return dict(self.adopted).get(name) if known is None else known.healthy
 
 
 NOTHING: Final = Memory(None, ())
@@ -113,6 +120,7 @@ def encode_memory(memory: Memory) -> bytes:
             "v": 1,
             "checkpoint": None if memory.checkpoint is None else _checkpoint_json(memory.checkpoint),
             "components": {name: _component_json(component) for name, component in memory.components},
+            "adopted": {name: _release_json(release) for name, release in memory.adopted},
         }
     )
 
@@ -125,9 +133,16 @@ def parse_memory(data: bytes) -> Memory:
     memory = Memory(
         checkpoint=None if fields.raw("checkpoint") is None else _parse_checkpoint(fields.nested("checkpoint")),
         components=tuple(sorted((name, _parse_component(table.nested(name))) for name in table.names())),
+        adopted=_parse_adopted(fields),
     )
     fields.done()
     return memory
+
+
+def _parse_adopted(fields: Fields) -> tuple[tuple[str, Release], ...]:
+    # A state written before anything could be adopted has no such member.
+    table = fields.optional("adopted", fields.nested)
+    return () if table is None else tuple(sorted((name, _parse_release(table.nested(name))) for name in table.names()))
 
 
 def _checkpoint_json(checkpoint: Remembered) -> dict[str, Json]:

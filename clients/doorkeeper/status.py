@@ -8,7 +8,7 @@ from gatekeeper.tlog.note import encode_vkey
 from .apply import Doorkeeper
 from .checks import remembered_checkpoint
 from .files import Unreadable
-from .state import Memory, Outcome
+from .state import Memory, Outcome, Release
 from .workload import is_alive
 
 
@@ -25,6 +25,7 @@ def render_status(door: Doorkeeper, memory: Memory) -> dict[str, Json]:
         "cosigner": encode_vkey(door.cosigner.vkey),
         "record": _record_state(door),
         "components": [_component(door, memory, name) for name, _ in memory.components],
+        "adopted": [_adopted(door, name, release) for name, release in memory.adopted],
     }
 
 
@@ -49,6 +50,11 @@ def _component(door: Doorkeeper, memory: Memory, name: str) -> dict[str, Json]:
         "running": None if running is None else running.artifact,
         "config": None if running is None else running.config,
     }
+
+
+def _adopted(door: Doorkeeper, name: str, release: Release) -> dict[str, Json]:
+    slot = door.pinned.target.component(name)
+    return {"component": name, "artifact": release.artifact, "runs": slot is not None and is_alive(door.place, slot, release.receipt)}
 
 
 def _record_state(door: Doorkeeper) -> str:

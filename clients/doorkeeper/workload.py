@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gatekeeper.model.canonical import encode_canonical
+from gatekeeper.model.canonical import Json, encode_canonical
 from gatekeeper.model.digest import Digest, digest_hex
 from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.strictjson import MalformedJson, parse_object
@@ -52,6 +52,8 @@ class RunningProcess:
     started: int
     boot: str
     receipt: Digest
+    foreign: bool = False
+    """it ran before we came: adopted, and not ours to end before a switch"""
 
 
 def switch_on(place: Place, slot: ComponentSlot, release: Release, caps: Caps) -> None:
@@ -106,7 +108,13 @@ def find_process(place: Place, component: str) -> RunningProcess | None:
         return None
     try:
         fields = Fields(parse_object(read_bounded(path, 4096)))
-        running = RunningProcess(fields.integer("pid", minimum=2), fields.integer("started"), fields.text("boot"), fields.digest("receipt"))
+        running = RunningProcess(
+            pid=fields.integer("pid", minimum=2),
+            started=fields.integer("started"),
+            boot=fields.text("boot"),
+            receipt=fields.digest("receipt"),
+            foreign=fields.optional("foreign", fields.boolean) or False,
+        )
         fields.done()
     except (MalformedJson, FieldError) as error:
         raise Unreadable(f"{path.name}: {error}") from error
@@ -116,6 +124,28 @@ def find_process(place: Place, component: str) -> RunningProcess | None:
     if leader is not None and leader.started != running.started:
         return None
     return running if _members(running) else None
+
+
+def adopt_process(place: Place, component: str, pid: int, artifact: Digest) -> str | None:
+    """Put a process that we did not start on record as what runs `artifact`; it is not touched. None: done; else why not, in words.
+
+    It has to be the leader of its process group, for the group is what a switch ends, and ours to signal.
+    """
+    stat = _stat(pid)
+    if stat is None or stat.state in "ZX":
+        return f"no process {pid} runs"
+    if stat.group != pid:
+        return f"process {pid} does not lead its process group: start it with setsid, or as a unit with a restart command"
+    try:
+        os.killpg(pid, 0)
+    except PermissionError:
+        return f"process {pid} runs as another user: it could not be ended at the first switch"
+    except ProcessLookupError:
+        return f"no process {pid} runs"
+    make_private(place.process(component).parent)
+    found: dict[str, Json] = {"pid": pid, "started": stat.started, "boot": _boot(), "receipt": artifact, "foreign": True}
+    write_durably(place.process(component), encode_canonical(found))
+    return None
 
 
 def wait_healthy(place: Place, slot: ComponentSlot, release: Release, *, beat: Callable[[str], None]) -> str | None:

@@ -206,7 +206,7 @@ def test_frame_from_a_file(door):
     assert receipt.encode() in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["-c", "sh"], ["-c", "pingee-doorkeeper serve " + "0" * 64 + " "], ["-c"], [], ["serve", "x"], ["scp"]])
+@pytest.mark.parametrize("arguments", [["-c", "sh"], ["-c", "pingee-doorkeeper serve " + "0" * 64 + " "], ["-c"], [], ["serve", "x"], ["scp"], ["-c", "pingee-doorkeeper status x"]])
 def test_as_a_login_shell_nothing_else_runs(door, arguments):
     done = subprocess.run(
         [*door.command()[:3], *arguments], capture_output=True, env=door.environment("apply"), timeout=60, check=False

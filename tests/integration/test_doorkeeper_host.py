@@ -12,7 +12,7 @@ from gatekeeper.adapters.ssh import SshTarget
 from gatekeeper.crossing import open_loop_thread
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.frame import PartName
-from gatekeeper.ports.target import Applied, LastOutcome, Refused, TargetUnavailable
+from gatekeeper.ports.target import Applied, ApplyFailed, LastOutcome, Refused, TargetUnavailable
 from tests.fakes.doorkeepers import installed
 from tests.fakes.frames import frame_of, make_artifact, make_layer, parts_of
 from tests.fakes.ssh_host import USER, running_host
@@ -51,6 +51,19 @@ async def test_only_the_cas_certificates_for_this_account_with_exactly_this_comm
             await target.status(host.address, credential, ANY)
     with pytest.raises(TargetUnavailable):
         await target.status(replace(host.address, user="root"), host.credential(ANY, principal="root"), ANY)
+
+
+async def test_a_certificate_that_only_reads_is_told_the_status_and_applies_nothing(host, target):
+    receipt, items = host.door.gatekeeper.deploy(make_artifact(), old=0)
+    reading = host.credential(ANY, command="pingee-doorkeeper status")
+    assert (await target.status(host.address, reading, None)).components == ()
+    before = host.door.state()
+    answer = await target.apply(host.address, reading, receipt, parts_of(items), progress=lambda _: None)
+    assert answer == ApplyFailed("only a doorkeeper's certificate, and the words apply and status, are served", spent=False)
+    assert host.door.state() == before
+    for command in ("pingee-doorkeeper status x", "pingee-doorkeeper statusx", "status"):
+        with pytest.raises(TargetUnavailable):
+            await target.status(host.address, host.credential(ANY, command=command), None)
 
 
 async def test_a_host_with_another_key_or_no_pinned_key_is_not_believed(host, target):
