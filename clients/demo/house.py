@@ -31,8 +31,9 @@ from .control import Controlled
 from .git import git
 from .instance import DemoInstance, InstancePlan, InstancePorts
 from .layout import VaultLayout, read_material, written_layout
+from .legacy import end_legacy, legacy_of, start_legacy
 from .platform import BUILDER_ID, ISSUER, Platform
-from .policy_repository import PolicyFacts, PolicyRepository, make_policy_repository
+from .policy_repository import PolicyFacts, PolicyRepository, SecondProject, make_policy_repository
 from .ports import held_ports
 from .postgres import VARIABLE, EmbeddedPostgres, GivenPostgres
 from .processes import Supervised, environment, module
@@ -63,6 +64,8 @@ class Plan:
     component: str
     repository: Path
     """bare repository of the project"""
+    second: Path
+    """bare repository of a second project, which has the directory's name"""
     instances: tuple[InstancePlan, ...]
     database_url: str | None = field(default=None, repr=False)
     """a server to make databases on; None: one of our own"""
@@ -83,10 +86,11 @@ class House:
         self._fixed: dict[str, str] = {}
         self._leaves: list[Supervised] = []
         """targets and gatekeepers: nothing else depends on them"""
-        ports = stack.enter_context(held_ports(4 * len(plan.instances) + 2))
+        ports = stack.enter_context(held_ports(5 * len(plan.instances) + 2))
+        self._second = legacy_of(plan.second, self._dir)
         self._vault_ports, rest = ports[:2], ports[2:]
         self._instances = tuple(
-            DemoInstance(one, self._dir, InstancePorts(*rest[4 * n : 4 * n + 4]), f"canary-{one.name}-{secrets.token_hex(12)}")
+            DemoInstance(one, self._dir, InstancePorts(*rest[5 * n : 5 * n + 5]), f"canary-{one.name}-{secrets.token_hex(12)}")
             for n, one in enumerate(plan.instances)
         )
 
@@ -161,7 +165,7 @@ class House:
         layout = VaultLayout(
             directory=operator,
             platform_key_pem=self.platform.public_key_pem,
-            project=self._plan.project,
+            projects=(self._plan.project, self._second.name),
             component=self._plan.component,
             people={name: (groups, self._passwords[name]) for name, groups in PEOPLE.items()},
             people_issuer=self._bao.address.url,
@@ -200,6 +204,7 @@ class House:
             project=self._plan.project,
             component=self._plan.component,
             texts=texts,
+            second=SecondProject(self._second.name, self._second.repository),
             files={
                 "ci.jwks.json": self.platform.jwks,
                 "people.jwks.json": json.dumps(self._material.jwks, indent=1, sort_keys=True) + "\n",
@@ -220,6 +225,7 @@ class House:
             (instance.folder / "receipt.pem").write_text(public.receipt_key_pem)
             (instance.folder / "ssh-user-ca.pub").write_text(public.ssh_ca + "\n")
             keys[instance.name] = await self._target(instance)
+        self._stack.callback(end_legacy, start_legacy(self._second, self._instances[-1].ports.second_workload))
         return keys
 
     async def _target(self, instance: DemoInstance) -> str:
@@ -229,6 +235,7 @@ class House:
                 *module("clients.doorkeeper.cli", "--dir", str(instance.home), "install"),
                 *("--target", instance.target, "--instance", instance.name, "--environment", instance.name),
                 *("--component", f"{self._plan.component}={instance.ports.workload}"),
+                *("--component", f"{self._second.name}={instance.ports.second_workload}"),
                 *("--log-policy", str(instance.folder / "log-policy"), "--receipt-keys", str(instance.folder / "receipt.pem")),
             ]
         )
@@ -260,6 +267,7 @@ class House:
             policy=str(self._policy.work),
             instances=tuple(instance.world() for instance in self._instances),
             parts=tuple(self._parts),
+            second=self._second,
             steps=tuple(self.steps),
         )
 

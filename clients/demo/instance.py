@@ -23,16 +23,19 @@ class InstancePlan:
     """that its environment requires"""
     allow_s: int
     """seconds that an Allow lives"""
+    second_mode: str = "enforce"
+    """how the second project's component is guarded there"""
 
 
 @dataclass(frozen=True)
 class InstancePorts:
-    """The four ports of an instance."""
+    """The five ports of an instance."""
 
     public: int
     operator: int
     ssh: int
     workload: int
+    second_workload: int
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class DemoInstance:
 
     def facts(self) -> InstanceFacts:
         """What its branch of the policy says."""
-        return InstanceFacts(self.name, self.target, self.plan.stages)
+        return InstanceFacts(self.name, self.target, self.plan.stages, self.plan.second_mode)
 
     def world(self) -> InstanceWorld:
         """What the steps are told of it."""
@@ -121,6 +124,7 @@ class DemoInstance:
             origin=self.origin,
             target=self.target,
             workload_url=f"http://{HOST}:{self.ports.workload}",
+            second_url=f"http://{HOST}:{self.ports.second_workload}",
             database_url_file=str(self.database_url_file),
             artifacts=str(self.folder / "artifacts"),
             log_file=str(self.log_file),

@@ -38,7 +38,7 @@ AGAIN_S: Final = 5.0
 """after which a vault that was away is asked again"""
 INSTANCES: Final = (
     InstancePlan("test", stages=(), allow_s=10),
-    InstancePlan("production", stages=("commit", "acceptance"), allow_s=600),
+    InstancePlan("production", stages=("commit", "acceptance"), allow_s=600, second_mode="shadow"),
 )
 """an Allow of the test environment is short, so that a late one can be shown"""
 
@@ -97,13 +97,14 @@ async def _stop_at_signal(scope: trio.CancelScope) -> None:
 def main() -> int:
     """Command line of the keeper; see `clients.demo.main`."""
     parser = argparse.ArgumentParser(prog="clients.demo.keeper")
-    for name in ("dir", "project", "component", "repository"):
+    for name in ("dir", "project", "component", "repository", "second"):
         parser.add_argument(f"--{name}", required=True)
     options = parser.parse_args()
     os.umask(0o077)
     given = json.loads(sys.stdin.readline())
     repository = Path(options.repository).resolve()
-    plan = Plan(Path(options.dir).resolve(), options.project, options.component, repository, INSTANCES, given["database_url"])
+    second = Path(options.second).resolve()
+    plan = Plan(Path(options.dir).resolve(), options.project, options.component, repository, second, INSTANCES, given["database_url"])
     ended = 0
     try:
         lock_directory(plan.directory)

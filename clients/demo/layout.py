@@ -35,7 +35,8 @@ class VaultLayout:
 
     directory: Path
     platform_key_pem: str
-    project: str
+    projects: tuple[str, ...]
+    """that the builder may build"""
     component: str
     people: Mapping[str, tuple[tuple[str, ...], str]] = field(repr=False)
     people_issuer: str
@@ -91,7 +92,7 @@ audiences = {_quoted(audiences)}
 
 [[builders]]
 id = {_quoted(BUILDER_ID)}
-projects = {_quoted([layout.project])}
+projects = {_quoted(list(layout.projects))}
 """
     ]
     parts += [_person(name, groups) for name, (groups, _) in layout.people.items()]

@@ -13,19 +13,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.resources import as_file
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from builder.fault import BuildFault
 from builder.pipeline import FILE as DOCUMENT
 from builder.pipeline import parse_document
-from gatekeeper.shipped import example
 
 from .control import ControlRefused, Do, ask_keeper
 from .diagnosis import diagnosis
-from .git import GitFailed, clone_as_bare, commit_all, git
+from .git import GitFailed, clone_as_bare, git
 from .keeper import DirectoryBusy, lock_directory
+from .legacy import make_example, second_name
 from .machine import MachineLacks, check_machine
 from .postgres import VARIABLE
 from .processes import environment, module
@@ -84,7 +83,8 @@ def _demo(options: argparse.Namespace, directory: Path, telling: Telling) -> int
     project, component = _names(options)
     repository = _repository(options, directory, component)
     telling.say(f"Pingee, end to end, in {directory}\n")
-    with _house(directory, project, component, repository, telling, keep=options.keep) as world:
+    second = make_example(repository.with_name(f"{second_name(component)}.git"), second_name(component))
+    with _house(directory, project, component, (repository, second), telling, keep=options.keep) as world:
         failure = None
         figures: dict[str, Any] = {}
         try:
@@ -123,9 +123,10 @@ def _summary(telling: Telling, figures: dict[str, Any], seconds: float, options:
 
 
 @contextmanager
-def _house(directory: Path, project: str, component: str, repository: Path, telling: Telling, *, keep: bool) -> Iterator[World]:
+def _house(directory: Path, project: str, component: str, repositories: tuple[Path, Path], telling: Telling, *, keep: bool) -> Iterator[World]:
     """The keeper in a process of its own; it ends with the block unless it is to be kept."""
-    argv = module("clients.demo.keeper", "--dir", str(directory), "--project", project, "--component", component, "--repository", str(repository))
+    argv = module("clients.demo.keeper", "--dir", str(directory), "--project", project, "--component", component)
+    argv += ["--repository", str(repositories[0]), "--second", str(repositories[1])]
     guard = [] if keep else ["setpriv", "--pdeathsig", "TERM", "--"]
     with (directory / "keeper.log").open("ab") as log:
         keeper = subprocess.Popen(
@@ -198,7 +199,7 @@ def _repository(options: argparse.Namespace, directory: Path, component: str) ->
     bare.parent.mkdir(parents=True)
     try:
         if options.repo is None:
-            _make_example(bare)
+            make_example(bare, component)
         else:
             _copy(Path(options.repo).resolve(), bare)
     except BaseException:
@@ -221,21 +222,6 @@ def _copy(source: Path, bare: Path) -> None:
         parse_document(git("show", f"main:{DOCUMENT}", cwd=bare).encode())
     except UnicodeDecodeError:
         raise CannotStart(f"config-invalid: {DOCUMENT} of {source} is not UTF-8") from None
-
-
-def _make_example(bare: Path) -> None:
-    work = bare.parent / "work"
-    with _example() as tree:
-        shutil.copytree(tree, work, ignore=shutil.ignore_patterns("__pycache__"))
-    git("init", "-q", "-b", "main", cwd=work)
-    commit_all(work, "A greeter", who="alice")
-    git("clone", "-q", "--bare", str(work), str(bare), cwd=bare.parent)
-
-
-@contextmanager
-def _example() -> Iterator[Path]:
-    with as_file(example("hello")) as tree:
-        yield tree
 
 
 @contextmanager

@@ -15,6 +15,14 @@ _RENAMED = {"project.toml": "{project}.toml", "component.toml": "{component}.tom
 
 
 @dataclass(frozen=True)
+class SecondProject:
+    """Another project with one component of its name, to be built by the same builder."""
+
+    name: str
+    repository: str
+
+
+@dataclass(frozen=True)
 class PolicyFacts:
     """What fills the places of the example."""
 
@@ -24,6 +32,7 @@ class PolicyFacts:
     """values of the `${...}` places that all instances share"""
     files: Mapping[str, str]
     """further files: key sets and CA certificates"""
+    second: SecondProject
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,8 @@ class InstanceFacts:
     name: str
     target: str
     stages: tuple[str, ...]
+    second_mode: str
+    """how the second project's component is guarded there"""
 
 
 @dataclass(frozen=True)
@@ -74,19 +85,32 @@ def _fill(tree: Path, example: Traversable, facts: PolicyFacts, instance: Instan
         **facts.texts,
         "instance": instance.name,
         "project": facts.project,
+        "projects": f'["{facts.project}", "{facts.second.name}"]',
+        "mode": '"enforce"',
         "targets": f'{instance.name} = ["{instance.target}"]',
         "stages": "[" + ", ".join(f'"{stage}"' for stage in instance.stages) + "]",
+    }
+    second = {
+        "project": facts.second.name,
+        "repository": facts.second.repository,
+        "mode": f'{{ {instance.name} = "{instance.second_mode}" }}',
     }
     for path, text in _files(example, ""):
         if path == "README.md" or (path.startswith(("environments/", "config/")) and instance.name not in path):
             continue
-        folder, _, name = path.rpartition("/")
-        name = _RENAMED.get(name, name).format(project=facts.project, component=facts.component)
-        target = tree / folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(Template(text).substitute(texts))
+        _write(tree, path, Template(text).substitute(texts), project=facts.project, component=facts.component)
+        if path.startswith(("projects/", "components/")):
+            _write(tree, path, Template(text).substitute(texts | second), project=facts.second.name, component=facts.second.name)
+    (tree / "config" / instance.name / f"{facts.second.name}.toml").write_text('[values]\nGREETING = "Hello, by ping"\n')
     for name, text in facts.files.items():
         (tree / name).write_text(text)
+
+
+def _write(tree: Path, path: str, text: str, *, project: str, component: str) -> None:
+    folder, _, name = path.rpartition("/")
+    target = tree / folder / _RENAMED.get(name, name).format(project=project, component=component)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
 
 
 def _files(folder: Traversable, prefix: str) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import configurations, doors, refusals, stolen_runs
+from . import adopt, configurations, doors, refusals, stolen_runs
 from .git import git
 from .health import health_rollback
 from .hostile import hostile_build
@@ -52,6 +52,7 @@ def show(world: World, telling: Telling) -> dict[str, Any]:
     stolen_runs.deny_stolen_token(stage, telling, production, first)
     health_rollback(stage, telling, test, production)
     restart_mid_deploy(stage, telling, test, production)
+    adopt.shadow_adopt(stage, telling, test, production)
     yours = telling.seconds_of("build", "acceptance", "vote")
     return {
         "push_to_running_s": round(running, 2),

@@ -20,9 +20,23 @@ class InstanceWorld:
     origin: str
     target: str
     workload_url: str
+    second_url: str
+    """where the second project's component answers"""
     database_url_file: str
     artifacts: str
     log_file: str
+    pid_file: str
+
+
+@dataclass(frozen=True)
+class SecondWorld:
+    """The second project, of one component of its name, which runs on production's host by other means when the house is built."""
+
+    name: str
+    repository: str
+    repository_path: str
+    directory: str
+    """what it runs from there"""
     pid_file: str
 
 
@@ -43,6 +57,7 @@ class World:
     instances: tuple[InstanceWorld, ...]
     parts: tuple[str, ...]
     """what can be stopped, started and killed; a database server that was given is none of it"""
+    second: SecondWorld
     steps: tuple[dict[str, Any], ...]
     """what the keeper did: name, seconds, detail"""
 
@@ -67,5 +82,6 @@ def read_world(file: Path) -> World:
     found = json.loads(file.read_text())
     found["instances"] = tuple(InstanceWorld(**instance) for instance in found["instances"])
     found["parts"] = tuple(found["parts"])
+    found["second"] = SecondWorld(**found["second"])
     found["steps"] = tuple(found["steps"])
     return World(**found)
