@@ -69,7 +69,7 @@ def document(config: Config) -> dict[str, object]:
         "policy": {"commit": policy.commit, "digest": str(policy.digest), "owners": sorted(_owners(config.signers))},
         "environments": {name: e.environment_class.value for name, e in policy.environments.items()},
         "components": [
-            {"component": c.name, "project": c.project, "environment": environment, "target": target, "mode": c.mode.value}
+            {"component": c.name, "project": c.project, "environment": environment, "target": target, "mode": c.modes[environment].value}
             for c, environment, target in _places(policy)
         ],
         "targets": targets,
@@ -103,7 +103,7 @@ def render(config: Config) -> str:
         f"owners    {_names(sorted(_owners(config.signers)))} sign the policy's first commit; later ones are signed by whom the one before names"
     )
     lines += [f"target    {n}: {t.environment}, {_address(t.address.host, t.address.port)}" for n, t in sorted(settings.targets.items())]
-    lines += [f"component {c.name} in {environment}: {c.mode.value}, to {target}" for c, environment, target in _places(policy)]
+    lines += [f"component {c.name} in {environment}: {c.modes[environment].value}, to {target}" for c, environment, target in _places(policy)]
     lines += [
         f"role      {_role(grant)} in {grant.scope}: group {grant.group}: {_names(people_with(policy, [grant.group]))}" for grant in policy.roles
     ]

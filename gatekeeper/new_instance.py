@@ -137,6 +137,8 @@ def _policy(new: NewInstance) -> Iterator[tuple[str, str]]:
     texts = _Marked(
         instance=new.instance,
         project="hello",
+        projects='["hello"]',
+        mode='"enforce"',
         targets=f"{new.environment} = [{named}]",
         stages='["commit", "acceptance"]',
     )

@@ -27,6 +27,7 @@ _AFTER = {
     "health-failed": "what ran before serves again: read what the workload printed at its target, mend it, ping the new build",
     "apply-failed": "read the detail: mend what the target could not do, then ping again",
     "apply-interrupted": "find out why the target goes down in the middle of this deploy, then ping again",
+    "config-secret-found": "have the secret taken out of artifact and configuration, and replaced in the vault: it was seen; then ping again",
     "lease-refused": "ask the vault's operator why the credential was refused, then ping again",
     "target-unresponsive": "look at the target: it never said its last word; once it answers, ping again",
 }

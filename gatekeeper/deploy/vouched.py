@@ -6,7 +6,7 @@ make other bytes pass for it.
 
 from __future__ import annotations
 
-from gatekeeper.model.decision import Verdict
+from gatekeeper.model.decision import Mode, Verdict
 from gatekeeper.model.fields import FieldError
 from gatekeeper.model.label import Viewer
 from gatekeeper.model.receipt import parse_receipt, receipt_id
@@ -21,6 +21,8 @@ from .parts import Parts
 
 async def is_vouched(parts: Parts, row: DeploymentRecord, viewer: Viewer) -> bool:
     """Whether the row's receipt is a signed Allow of exactly its artifact and configuration for exactly its place. Raises `PortError`."""
+    if row.receipt is None:
+        return False  # adopted: what was never decided on is not a deployment that a configuration could follow
     record = await parts.deployments.receipt(row.receipt, viewer)
     if record is None or receipt_id(record.receipt) != row.receipt:
         return False
@@ -32,4 +34,4 @@ async def is_vouched(parts: Parts, row: DeploymentRecord, viewer: Viewer) -> boo
         return False
     said = checked.value
     signed = (said.instance, said.environment, said.component, said.subject, said.candidate_config, said.verdict)
-    return signed == (parts.instance, row.environment, row.component, row.artifact, row.config, Verdict.ALLOW)
+    return said.mode is not Mode.SHADOW and signed == (parts.instance, row.environment, row.component, row.artifact, row.config, Verdict.ALLOW)
