@@ -90,9 +90,9 @@ def fetch(url: str, ca_file: str | None = None) -> bytes:
 
 
 def runs(stage: Stage, instance: InstanceWorld) -> dict[str, Any]:
-    """What the gatekeeper says runs there."""
-    rows = stage.pingee(instance, "running", instance.name, "-o", "json").document()
-    (row,) = [row for row in rows if row["component"] == stage.world.component]
+    """What the gatekeeper says runs there: its answer to `pingee running`, asked for directly, since the steps ask often."""
+    path = f"/v1/running?environment={instance.name}&component={stage.world.component}"
+    (row,) = json.loads(fetch(instance.url + path, instance.ca_file))["items"]
     return dict(row)
 
 
