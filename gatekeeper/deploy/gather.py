@@ -112,6 +112,8 @@ class _Gathering:
         if not rows:
             return Absent()
         row = rows[0]
+        if self._candidate.purpose is Purpose.CONFIGURATION and row.receipt is None:
+            return Absent()  # adopted: nothing that was decided on runs there, so there is nothing whose votes could be relied on
         if self._candidate.purpose is Purpose.CONFIGURATION and not await is_vouched(self._parts, row, self._viewer):
             _log.error("ALARM: no receipt of ours vouches for the row that says what runs (ping %s)", row.ping_id)
             return Unreadable("target-unavailable", "no receipt of this gatekeeper vouches for the row that says what runs")

@@ -111,6 +111,16 @@ async def test_a_row_that_no_receipt_vouches_for_does_not_say_what_runs(house, c
     assert house.allows() == [before.log_index]
 
 
+async def test_what_was_only_adopted_had_no_votes_to_rely_on(house):
+    await house.deployed()
+    house.clock.ahead(60)
+    rows = house.database.state.deployments
+    (place, row), *_ = rows.items()
+    rows[place] = replace(row, receipt=None)
+    ended = await flip(house)
+    assert (ended.state, ended.reasons) == (State.DENIED, ("older-than-running",))
+
+
 async def test_where_something_else_runs_by_then_the_answer_is_no(house):
     await house.deployed()
     house.clock.ahead(60)

@@ -267,8 +267,8 @@ def _still_runs(rule: str, case: Case) -> RuleResult:
                 "older-than-running",
                 item,
                 expected=f"{case.candidate.artifact} still runs: the ping names a configuration alone",
-                actual="something else runs now, or nothing",
-                need="ping again with --config: the artifact that runs now is then kept",
+                actual="something else runs now, or nothing that a decision of this gatekeeper put there",
+                need="ping again with --config, which keeps what runs now; what was only adopted is deployed by a ping of its own first",
             )
 
 
