@@ -6,19 +6,25 @@ it needs and not longer, and a version that was healthy in one environment is ne
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
+from typing import Final
 
 from builder.pipeline import FILE as DOCUMENT
+from builder.pipeline import RunDeclared, parse_document
 
 from .git import git
 from .steps import Built, Stage
+from .telling import StepFailed
 from .world import InstanceWorld
+
+_RUN: Final = re.compile(r"^run[ ]*:.*\n?(?:(?:[ #\]}].*)?(?:\n|\Z))*", re.MULTILINE)
+"""the key and every line up to the next key of the top level"""
 
 
 @dataclass(frozen=True)
@@ -39,19 +45,33 @@ class HeldVersion:
 
 
 def make_held_version(stage: Stage, message: str, *, change: str, grace_s: int) -> HeldVersion:
-    """Push it, and build it. The document is the repository's own again with the next version."""
+    """Push it, and build it; then main has the repository's own document again."""
     file = stage.work / f"held-{change[:12]}"
 
     def hold(tree: Path) -> None:
-        path = tree / DOCUMENT
-        document = yaml.safe_load(path.read_text("utf-8"))
-        waiting = f'while [ -e {shlex.quote(str(file))} ]; do sleep 0.05; done; exec "$0" "$@"'
-        document["run"] |= {"argv": ["/bin/sh", "-c", waiting, *document["run"]["argv"]], "grace": f"{grace_s}s"}
-        path.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
+        _write(tree / DOCUMENT, held_document((tree / DOCUMENT).read_text("utf-8"), file, grace_s=grace_s))
 
     commit = stage.new_version(message, change=change, edit=hold)
-    git("checkout", "-q", "HEAD^", "--", DOCUMENT, cwd=stage.clone)
+    own = git("show", f"{commit}^:{DOCUMENT}", cwd=stage.clone)
+    stage.new_version("Start at once", change=f"{change[:-1]}f", edit=lambda tree: _write(tree / DOCUMENT, own + "\n"))
     return HeldVersion(stage.build(commit), file)
+
+
+def held_document(text: str, file: Path, *, grace_s: int) -> str:
+    """The document with another `run`; all else stays as its owner wrote it. Raises `ConfigInvalid`, and `StepFailed` where `run` is not found."""
+    run = parse_document(text.encode()).run
+    waiting = f'while [ -e {shlex.quote(str(file))} ]; do sleep 0.05; done; exec "$0" "$@"'
+    argv = ("/bin/sh", "-c", waiting, *run.argv)
+    # A JSON string is a YAML string.
+    wanted = f"run:\n  argv: {json.dumps(argv)}\n  health: {json.dumps(run.health)}\n  grace: {grace_s}s\n"
+    held = _RUN.sub(lambda _: wanted, text, count=1)
+    if parse_document(held.encode()).run != RunDeclared(argv, run.health, grace_s):
+        raise StepFailed(f"the demo did not find its way in {DOCUMENT}: write 'run:' at the beginning of a line")
+    return held
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
 
 
 def bring_to_test(stage: Stage, test: InstanceWorld, production: InstanceWorld, built: Built) -> None:

@@ -55,7 +55,7 @@ def accepted_by(stage: Stage, instance: InstanceWorld) -> Sequence[str]:
 def _record(stage: Stage, instance: InstanceWorld) -> Sequence[Any]:
     file = next((Path(stage.world.directory) / "targets" / instance.name).rglob("record.jsonl"))
     # A line that is being written has no end yet.
-    return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in file.read_text().split("\n")[:-1]]
 
 
 def record_state(stage: Stage, instance: InstanceWorld) -> str:

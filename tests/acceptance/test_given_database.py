@@ -43,6 +43,7 @@ def test_the_whole_demo_on_a_given_server_leaves_it_as_it_was(server):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "tamper-detected" in done.stdout
     assert "rollback" in done.stdout
+    assert "database: not shown: its server was given, and is not the demo's to kill" in done.stdout
     assert server.sql(DATABASES) == before
     assert "canary" not in done.stdout + done.stderr
 
