@@ -187,14 +187,19 @@ async def store(directory):
 async def _uploaded(api, path, data):
     """Send in pieces that the peer may stop reading."""
     stream = Stream(await trio.open_tcp_stream("127.0.0.1", api.port))
-    async with stream:
-        head = f"PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.run_token()}\r\ncontent-length: {len(data)}\r\n\r\n".encode()
-        stream._http.send(_head(path, len(data)))
-        with suppress(trio.BrokenResourceError):
-            await stream._socket.send_all(head)
-            for start in range(0, len(data), 65536):
-                await stream._socket.send_all(data[start : start + 65536])
-        return await stream.whole()
+    with trio.fail_after(20):
+        async with stream:
+            return await _sent(api, stream, path, data)
+
+
+async def _sent(api, stream, path, data):
+    head = f"PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.run_token()}\r\ncontent-length: {len(data)}\r\n\r\n".encode()
+    stream._http.send(_head(path, len(data)))
+    with suppress(trio.BrokenResourceError):
+        await stream._socket.send_all(head)
+        for start in range(0, len(data), 65536):
+            await stream._socket.send_all(data[start : start + 65536])
+    return await stream.whole()
 
 
 def _head(path, length):
