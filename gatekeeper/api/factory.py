@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from typing import Any, Final
 
 from quart import Response, request
 from quart.typing import ResponseReturnValue
@@ -21,11 +21,12 @@ MAX_BODY: Final = 16 * 1024 * 1024
 
 
 class _ProblemApp(QuartTrio):
-    async def handle_http_exception(self, error: HTTPException) -> HTTPException | ResponseReturnValue:
-        # Quart gives a routing redirect to no handler: it would be HTML that names another spelling of the path.
-        if isinstance(error, RoutingException):
+    async def handle_http_exception(self, *arguments: Any) -> HTTPException | ResponseReturnValue:
+        # Quart 0.22 gives the error alone, 0.23 (Python 3.13) a context before it. A routing redirect goes to no handler of theirs: it would
+        # be HTML that names another spelling of the path.
+        if isinstance(arguments[-1], RoutingException):
             return await answer_problem(ApiError("not-found"))
-        return await super().handle_http_exception(error)
+        return await super().handle_http_exception(*arguments)
 
 
 def create_app(name: str) -> QuartTrio:
