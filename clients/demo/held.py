@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from builder.languages import HEALTH
 from builder.pipeline import FILE as DOCUMENT
-from builder.pipeline import RunDeclared, parse_document
+from builder.pipeline import RunWritten, parse_document
+from builder.plan import make_plan
 
 from .git import git
 from .steps import Built, Stage
@@ -25,6 +27,8 @@ from .world import InstanceWorld
 
 _RUN: Final = re.compile(r"^run[ ]*:.*\n?(?:(?:[ #\]}].*)?(?:\n|\Z))*", re.MULTILINE)
 """the key and every line up to the next key of the top level"""
+MOST_S: Final = 3600
+"""the longest stage: nothing is built from this plan"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def make_held_version(stage: Stage, message: str, *, change: str, grace_s: int) 
     file = stage.work / f"held-{change[:12]}"
 
     def hold(tree: Path) -> None:
-        _write(tree / DOCUMENT, held_document((tree / DOCUMENT).read_text("utf-8"), file, grace_s=grace_s))
+        _write(tree / DOCUMENT, held_document((tree / DOCUMENT).read_text("utf-8"), file, component=stage.world.component, grace_s=grace_s))
 
     commit = stage.new_version(message, change=change, edit=hold)
     own = git("show", f"{commit}^:{DOCUMENT}", cwd=stage.clone)
@@ -57,15 +61,19 @@ def make_held_version(stage: Stage, message: str, *, change: str, grace_s: int) 
     return HeldVersion(stage.build(commit), file)
 
 
-def held_document(text: str, file: Path, *, grace_s: int) -> str:
+def held_document(text: str, file: Path, *, component: str, grace_s: int) -> str:
     """The document with another `run`; all else stays as its owner wrote it. Raises `ConfigInvalid`, and `StepFailed` where `run` is not found."""
-    run = parse_document(text.encode()).run
+    document = parse_document(text.encode())
+    # What the owner left out is the type's.
+    own = document.run.argv or make_plan(document, repository=component, enforced=(), most_s=MOST_S).run.argv
     waiting = f'while [ -e {shlex.quote(str(file))} ]; do sleep 0.05; done; exec "$0" "$@"'
-    argv = ("/bin/sh", "-c", waiting, *run.argv)
+    wanted = RunWritten(("/bin/sh", "-c", waiting, *own), document.run.health or HEALTH, grace_s)
     # A JSON string is a YAML string.
-    wanted = f"run:\n  argv: {json.dumps(argv)}\n  health: {json.dumps(run.health)}\n  grace: {grace_s}s\n"
-    held = _RUN.sub(lambda _: wanted, text, count=1)
-    if parse_document(held.encode()).run != RunDeclared(argv, run.health, grace_s):
+    run = f"run:\n  argv: {json.dumps(wanted.argv)}\n  health: {json.dumps(wanted.health)}\n  grace: {grace_s}s\n"
+    held, found = _RUN.subn(lambda _: run, text, count=1)
+    if not found:
+        held = text.rstrip("\n") + "\n" + run
+    if parse_document(held.encode()).run != wanted:
         raise StepFailed(f"the demo did not find its way in {DOCUMENT}: write 'run:' at the beginning of a line")
     return held
 

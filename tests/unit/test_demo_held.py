@@ -6,6 +6,7 @@ import pytest
 
 from builder.fault import BuildFault
 from builder.pipeline import parse_document
+from builder.plan import make_plan
 from clients.demo.held import held_document
 
 TOP = """\
@@ -30,7 +31,7 @@ STAGE = "commit:\n  test: [make test]\n"
 @pytest.mark.parametrize("after", ["", STAGE], ids=["last", "before another"])
 def test_only_run_changes(run, after):
     text = f"{TOP}{run}" + (f"\n{after}" if after else "")
-    held = held_document(text, Path("/demo/it's held"), grace_s=7)
+    held = held_document(text, Path("/demo/it's held"), component="hello", grace_s=7)
     found, own = parse_document(held.encode()), parse_document(text.encode())
     assert found.run.argv[:2] == ("/bin/sh", "-c")
     assert found.run.argv[2].startswith("""while [ -e '/demo/it'"'"'s held' ]; do sleep""")
@@ -42,4 +43,10 @@ def test_only_run_changes(run, after):
 
 def test_a_document_that_is_none_is_refused_as_everywhere():
     with pytest.raises(BuildFault, match="config-invalid"):
-        held_document("version: 2\n", Path("/held"), grace_s=7)
+        held_document("version: 2\n", Path("/held"), component="hello", grace_s=7)
+
+
+def test_a_type_alone_gets_a_run_of_its_own():
+    held = parse_document(held_document("version: 1\ntype: python\n", Path("/held"), component="hello", grace_s=7).encode())
+    plain = make_plan(parse_document(b"version: 1\ntype: python\n"), repository="hello", enforced=(), most_s=60).run
+    assert (held.type, held.run.argv[3:], held.run.health) == ("python", plain.argv, plain.health)
