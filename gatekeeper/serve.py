@@ -34,6 +34,7 @@ from gatekeeper.api.listen import Listener, open_listener, serve_app
 from gatekeeper.api.operator import build_operator_app
 from gatekeeper.crossing import open_loop_thread
 from gatekeeper.deploy.measure import Metrics
+from gatekeeper.deploy.observe import run_observer
 from gatekeeper.deploy.parts import Parts
 from gatekeeper.deploy.reconcile import run_worker
 from gatekeeper.model.moment import moment
@@ -93,6 +94,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             statements=database.statements,
             deployments=database.deployments,
             adoptions=database.adoptions,
+            observations=database.observations,
             people=database.people,
             log=sequencer,
             decide_vault=vault_decide,
@@ -111,6 +113,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
                 await nursery.start(session.run)
             await nursery.start(sequencer.run)
             await nursery.start(run_worker, parts)
+            nursery.start_soon(run_observer, parts, settings.observe_s)
             nursery.start_soon(_refresh_policy, parts, policy_source, settings)
             app = build_app(
                 parts, sequencer, LogPolicy(log=vkey), pages=[page_routes(parts)], max_blob=settings.max_blob, closing=closing

@@ -5,6 +5,7 @@
     public_url = "https://gatekeeper.example"
     state = "state"                        # relative paths are relative to this file
     allow_s = 600                          # may be left out: seconds that an Allow lives; after it nothing is leased or applied
+    observe_s = 60                         # may be left out: seconds between two questions to a target what it runs
 
     [public]                               # the listener of the API, over TLS
     host = "127.0.0.1"
@@ -73,6 +74,7 @@ MIN_ALLOW_S: Final = 10
 MAX_ALLOW_S: Final = 3600
 CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 """The variable in which systemd names the directory of a unit's credentials (systemd.exec(5))."""
+OBSERVE_S: Final = 60
 
 
 class BadSettings(ValueError):
@@ -139,6 +141,8 @@ class Settings:
     artifacts: Path
     max_blob: int
     targets: Mapping[str, TargetSettings]
+    observe_s: int = OBSERVE_S
+    """seconds between two questions to a target what it runs"""
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,7 @@ class _Reading:
             artifacts=self.path(artifacts, "directory"),
             max_blob=artifacts.integer("max_blob", minimum=1, maximum=8 * 1024**3),
             targets={name: self._target(name, targets.nested(name)) for name in targets.names()},
+            observe_s=fields.optional("observe_s", partial(fields.integer, minimum=1, maximum=3600)) or OBSERVE_S,
         )
         database.done()
         artifacts.done()

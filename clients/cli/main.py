@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from . import doctor, logs, pings, reads, review
+from . import doctor, logs, override, pings, reads, review
 from .exits import Exit, Failure
 from .output import say
 from .server import Access, Server
@@ -170,6 +170,7 @@ def build_parser() -> _Parser:
     _add_pings(add)
     _add_reads(add)
     _add_review(commands, shared, add)
+    _add_override(commands, shared)
     _add_log(commands, shared)
     _add_doctor(add)
     _add_init(add)
@@ -241,6 +242,7 @@ def _add_waiting(command: argparse.ArgumentParser) -> None:
 def _add_reads(add: Add) -> None:
     running = add("running", _with_server(reads.running), "What runs where.")
     running.add_argument("environment", nargs="?")
+    running.add_argument("--drift", action="store_true", help="only where something else runs than was deployed last")
     provenance = add("provenance", _with_server(reads.provenance), "Commit, review, build, tests and decision behind what runs.")
     provenance.add_argument("what", metavar="DIGEST|ENV/COMPONENT|COMMIT")
     artifacts = add("artifacts", _with_server(reads.artifact_list), "Artifacts of a commit or project.")
@@ -276,6 +278,24 @@ def _add_init(add: Add) -> None:
     command.add_argument("--check", action="store_true", help="read the document that is there and say what a builder would do, or what is wrong")
     command.add_argument("--type", metavar="TYPE", help="where the files do not say it: python, or a version such as python-3.12")
     command.add_argument("--component", metavar="NAME", help="what runs (default: the directory's name)")
+
+
+def _add_override(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> None:
+    text = "An order to bring back a release at its target while gatekeeper, vault or log is away. Works with everything else down."
+    overriding = commands.add_parser("override", help="two people's order for a target", description=text)
+    words = overriding.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    new = words.add_parser("new", help="write an order", description="Write an order; two people then sign it.", parents=[shared])
+    new.add_argument("--target", required=True, metavar="NAME", help="one target, as its target.toml names it")
+    new.add_argument("--digest", required=True, metavar="DIGEST", help="what to bring back; the target's rollback set: pingee-doorkeeper status")
+    new.add_argument("--reason", required=True, metavar="TEXT")
+    new.add_argument("--incident", required=True, metavar="REF")
+    new.add_argument("--for", required=True, dest="life", type=_seconds, metavar="DURATION", help="how long it may be used; at most 4h")
+    new.add_argument("--out", metavar="FILE", help="default: standard output")
+    new.set_defaults(run=override.new)
+    sign = words.add_parser("sign", help="sign an order", description="Show an order and sign it with your own key.", parents=[shared])
+    sign.add_argument("order", metavar="ORDER", help="the file; the signature is added to it")
+    sign.add_argument("--key", required=True, metavar="FILE", help="made with: pingee key new FILE; its public half is pinned at the target")
+    sign.set_defaults(run=override.sign)
 
 
 def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> None:

@@ -17,16 +17,26 @@ from .server import Server
 
 def running(server: Server, arguments: Namespace) -> Exit:
     """What runs where."""
-    query = f"?environment={arguments.environment}" if arguments.environment else ""
-    items: Any = server.get(f"/v1/running{query}")["items"]
+    query = "&".join([f"environment={arguments.environment}"] * bool(arguments.environment) + ["drift"] * arguments.drift)
+    items: Any = server.get(f"/v1/running?{query}" if query else "/v1/running")["items"]
     if arguments.output == "json":
         print_json(items)
     else:
         rows = [
-            (i["environment"], i["component"], origin_word(i["commit"]), i["artifact"], i["config"][:12], i["since"], i["log_index"]) for i in items
+            (
+                *(i["environment"], i["component"], origin_word(i["commit"]), i["artifact"], i["config"][:12], i["since"], i["log_index"]),
+                _drift(i.get("drift")),
+            )
+            for i in items
         ]
-        print_table(("ENVIRONMENT", "COMPONENT", "COMMIT", "ARTIFACT", "CONFIGURATION", "SINCE", "LOG"), rows)
+        print_table(("ENVIRONMENT", "COMPONENT", "COMMIT", "ARTIFACT", "CONFIGURATION", "SINCE", "LOG", "DRIFT"), rows)
     return Exit.OK
+
+
+def _drift(drift: Any) -> str:
+    if not drift:
+        return "-"
+    return f"{drift['kind']}: {drift['running'] or 'nothing'} runs, seen {drift['observed']}"
 
 
 def provenance(server: Server, arguments: Namespace) -> Exit:

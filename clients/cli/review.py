@@ -42,7 +42,7 @@ def key_new(arguments: Namespace) -> Exit:
 
 def vote(server: Server, arguments: Namespace) -> Exit:
     """Sign a vote for one exact revision and store it."""
-    key = _load(Path(arguments.key))
+    key = load_key(Path(arguments.key))
     payload = vote_statement(
         project=arguments.project,
         change=arguments.change,
@@ -52,7 +52,7 @@ def vote(server: Server, arguments: Namespace) -> Exit:
         value=arguments.value,
         at=moment(datetime.now(UTC)),
     )
-    bundle = encode_bundle(payload, key.sign(pae(IN_TOTO_PAYLOAD, payload)), key_hint=digest_of(_raw(key)))
+    bundle = encode_bundle(payload, key.sign(pae(IN_TOTO_PAYLOAD, payload)), key_hint=digest_of(raw_public(key)))
     found = server.post("/v1/votes", bundle)
     if arguments.output == "json":
         print_json(found)
@@ -61,7 +61,8 @@ def vote(server: Server, arguments: Namespace) -> Exit:
     return Exit.OK
 
 
-def _load(path: Path) -> Ed25519PrivateKey:
+def load_key(path: Path) -> Ed25519PrivateKey:
+    """A person's own key, from a file that nobody else can read."""
     try:
         if path.stat().st_mode & 0o077:
             raise Failure(Exit.USAGE, f"others can read {path}: chmod 600 {path}, and think about who has seen it")
@@ -75,9 +76,10 @@ def _load(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def _raw(key: Ed25519PrivateKey) -> bytes:
+def raw_public(key: Ed25519PrivateKey) -> bytes:
+    """The 32 bytes of its public half."""
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def _public(key: Ed25519PrivateKey) -> str:
-    return "ed25519 " + base64.b64encode(_raw(key)).decode()
+    return "ed25519 " + base64.b64encode(raw_public(key)).decode()

@@ -44,11 +44,14 @@ PEOPLE: Final = {
     "alice": ("developers", "reviewers"),
     "bob": ("developers", "reviewers"),
     "olga": ("operators",),
+    "omar": ("operators",),
     "sec": ("security",),
     "admin": ("admins",),
 }
-"""who is in which groups: alice writes, bob reviews, olga operates"""
+"""who is in which groups: alice writes, bob reviews, olga and omar operate"""
 VOTERS: Final = ("alice", "bob")
+OPERATORS: Final = ("olga", "omar")
+"""whose keys are pinned at the targets"""
 
 
 class HouseFailed(RuntimeError):
@@ -198,8 +201,12 @@ class House:
         }
         for name in PEOPLE:
             texts[f"{name}_subject"] = self._material.people[name]
-        for name in VOTERS:
+        for name in (*VOTERS, *OPERATORS):
             texts[f"{name}_key"] = await trio.to_thread.run_sync(_new_key, self._dir / "people" / name / "key.pem")
+        # A person may have more than one key; a second one makes nobody a second person.
+        second = await trio.to_thread.run_sync(_new_key, self._dir / "people" / OPERATORS[0] / "second-key.pem")
+        pinned = [(name, texts[f"{name}_key"]) for name in OPERATORS] + [(OPERATORS[0], second)]
+        (self._dir / "operator" / "override-keys").write_text("".join(f"{name} {key}\n" for name, key in pinned))
         facts = PolicyFacts(
             project=self._plan.project,
             component=self._plan.component,
@@ -237,6 +244,7 @@ class House:
                 *("--component", f"{self._plan.component}={instance.ports.workload}"),
                 *("--component", f"{self._second.name}={instance.ports.second_workload}"),
                 *("--log-policy", str(instance.folder / "log-policy"), "--receipt-keys", str(instance.folder / "receipt.pem")),
+                *("--override-keys", str(self._dir / "operator" / "override-keys")),
             ]
         )
         program = TargetProgram(instance)

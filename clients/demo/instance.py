@@ -139,6 +139,7 @@ origin = "{self.origin}"
 public_url = "https://{HOST}:{self.ports.public}"
 state = "state"
 allow_s = {self.plan.allow_s}
+observe_s = 2
 
 [public]
 host = "{HOST}"

@@ -14,6 +14,7 @@ from . import adopt, configurations, doors, refusals, stolen_runs
 from .git import git
 from .health import health_rollback
 from .hostile import hostile_build
+from .override import override
 from .restart import restart_mid_deploy
 from .steps import Built, Stage
 from .telling import StepFailed, Telling
@@ -52,6 +53,7 @@ def show(world: World, telling: Telling) -> dict[str, Any]:
     stolen_runs.deny_stolen_token(stage, telling, production, first)
     health_rollback(stage, telling, test, production)
     restart_mid_deploy(stage, telling, test, production)
+    override(stage, telling, production)
     adopt.shadow_adopt(stage, telling, test, production)
     yours = telling.seconds_of("build", "acceptance", "vote")
     return {

@@ -2,7 +2,7 @@
 
 The order, and what a crash at each point means:
 
-1. parts are read and checked: nothing has changed, the receipt is unspent;
+1. parts are read and checked: nothing has changed, the receipt is unspent; the rollback bundle is stored;
 2. checkpoint, index and receipt are stored as `in-progress`, durably: from here the receipt is spent;
 3. release and settings are written: the old workload still runs;
 4. the workload is switched and asked for its health: one or the other runs, or none;
@@ -34,13 +34,14 @@ from gatekeeper.policy.document import Configuration
 
 from . import checks
 from .artifact import Run, parse_config, parse_manifest
+from .bundle import Bundle, check_arriving
 from .cosign import Cosigner, load_cosigner
 from .files import Place, Unreadable, make_private, write_durably
 from .incoming import Incoming, WrongBytes
-from .keep import is_kept, open_kept
+from .keep import forget_all_but, is_kept, keep_artifact, open_kept
 from .record import Record
 from .settings import join_settings, parse_settings
-from .state import ComponentMemory, Memory, Outcome, Release, Remembered, save_memory
+from .state import ComponentMemory, KeptRelease, Memory, Outcome, Release, Remembered, SpentOrder, save_memory
 from .sweep import sweep
 from .target import ComponentSlot, Pinned
 from .unpack import UnsafeArchive, unpack_layer
@@ -98,11 +99,30 @@ class Doorkeeper:
             slot = self.pinned.target.component(name)
             if component.outcome is not Outcome.IN_PROGRESS or slot is None:
                 continue
-            problem = self._restore(slot, component.healthy)
+            problem = self.restore(slot, component.healthy)
             outcome = Outcome.INTERRUPTED if problem is None or component.healthy is None else Outcome.FAILED
             detail = "interrupted; " + ("the previous release runs" if problem is None else problem)
             memory = self._settle(memory, name, replace(component, outcome=outcome, detail=detail[:MAX_DETAIL]))
+        for spent in memory.orders:
+            memory = self._recover_order(memory, spent)
         return memory
+
+    def _recover_order(self, memory: Memory, spent: SpentOrder) -> Memory:
+        slot, component = self.pinned.target.component(spent.component), memory.component(spent.component)
+        if spent.outcome is not Outcome.IN_PROGRESS or slot is None or component is None:
+            return memory
+        problem = self.restore(slot, component.healthy)
+        outcome = Outcome.INTERRUPTED if problem is None or component.healthy is None else Outcome.FAILED
+        detail = "interrupted; " + ("the previous release runs" if problem is None else problem)
+        return self.settle_order(memory, replace(spent, outcome=outcome, detail=detail[:MAX_DETAIL]))[0]
+
+    def settle_order(self, memory: Memory, spent: SpentOrder) -> tuple[Memory, SpentOrder]:
+        """Say what became of an order, in the record and then in the state, which names the record's line."""
+        said: dict[str, Json] = {"order": spent.order, "detail": spent.detail}
+        spent = replace(spent, record=self.record.append(self.now(), f"override-{spent.outcome.value}", said))
+        memory = memory.with_order(spent)
+        save_memory(self.place, memory)
+        return memory, spent
 
     def apply(self, incoming: Incoming, named: Digest, memory: Memory) -> Applied | checks.Behind | Refusal:
         """Take one frame. Raises `MalformedFrame` (or another ValueError) for bytes that are no frame of ours, and `Unreadable`."""
@@ -163,10 +183,11 @@ class Doorkeeper:
         beat: Callable[[str], None],
     ) -> _Received | Refusal:
         try:
-            if PartName.ROLLBACK_BUNDLE in parts:
-                raise MalformedFrame("this doorkeeper takes no rollback bundle")
+            bundle = self._read_bundle(incoming, parts, found)
+            if isinstance(bundle, Refusal):
+                return bundle
             if not parts.keys() & _BLOBS:
-                return self._read_kept(incoming, parts, found, layer)
+                return self._read_kept(incoming, parts, found, layer, bundle)
             manifest = incoming.part(_needed(parts, PartName.MANIFEST))
             refused = checks.check_manifest(manifest, found.statement)
             if refused is not None:
@@ -185,11 +206,22 @@ class Doorkeeper:
             if layer_spec.size > self.pinned.target.caps.layer_bytes:
                 raise MalformedFrame("the layer is over this target's bound")
             incoming.part_to_file(layer_spec, layer, beat=beat)
-            return _received(run, configuration, incoming, parts)
+            return _received(run, configuration, incoming, parts, bundle, (manifest, config))
         except WrongBytes as error:
             return Refusal("digest-mismatch", str(error))
 
-    def _read_kept(self, incoming: Incoming, parts: dict[PartName, PartSpec], found: checks.Acceptable, layer: Path) -> _Received | Refusal:
+
+    def _read_bundle(self, incoming: Incoming, parts: dict[PartName, PartSpec], found: checks.Acceptable) -> _Arrived | Refusal | None:
+        # None: a gatekeeper from before there were bundles. What may be brought back then stays what the last bundle said.
+        if PartName.ROLLBACK_BUNDLE not in parts:
+            return None
+        data = incoming.part(parts[PartName.ROLLBACK_BUNDLE])
+        bundle = check_arriving(data, found, self.pinned)
+        return bundle if isinstance(bundle, Refusal) else _Arrived(data, bundle)
+
+    def _read_kept(
+        self, incoming: Incoming, parts: dict[PartName, PartSpec], found: checks.Acceptable, layer: Path, bundle: _Arrived | None
+    ) -> _Received | Refusal:
         """The frame leaves the artifact out: it is one whose bytes lie here. They are hashed again, from the digest that was decided on."""
         statement = found.statement
         if not is_kept(self.place, statement.component, statement.subject):
@@ -204,7 +236,7 @@ class Doorkeeper:
         # A copy is what gets unpacked and moved about: what is kept stays where it is.
         with _own_disk("the kept release could not be copied"):
             shutil.copyfile(kept, layer)
-        return _received(run, configuration, incoming, parts)
+        return _received(run, configuration, incoming, parts, bundle)
 
     def _demand_room(self, layer: Path) -> None:
         # Before the receipt is spent: what cannot be unpacked should be refused while it can still be sent again.
@@ -216,6 +248,7 @@ class Doorkeeper:
         statement, at = found.statement, self.now()
         slot = self.pinned.target.component(statement.component)
         assert slot is not None  # noqa: S101 -- check_offer refuses a component without a slot
+        previous = memory.component(slot.name)
         component = ComponentMemory(
             index=found.index,
             slot=None,
@@ -226,11 +259,14 @@ class Doorkeeper:
             size=found.checkpoint.size,
             at=render_moment(at),
             healthy=memory.healthy(slot.name),
+            kept=() if previous is None else previous.kept,
+            override=None if previous is None else previous.override,
         )
         checkpoint = Remembered(found.checkpoint.origin, found.checkpoint.size, found.checkpoint.root, found.checkpoint.note)
         memory = replace(memory, checkpoint=checkpoint).with_component(slot.name, component)
         # Recorded first: a record that cannot be written refuses while the receipt is still unspent.
         self.record.append(at, "accepted", {"receipt": found.receipt, "artifact": statement.subject, "index": found.index})
+        memory = self._store_bundle(slot, received.bundle, memory)
         release = Release(
             artifact=statement.subject,
             receipt=found.receipt,
@@ -241,34 +277,51 @@ class Doorkeeper:
         )
         try:
             save_memory(self.place, memory)
-            component, exit_code = self._install(slot, release, component, received.settings, layer)
+            component, exit_code = self._install(slot, release, component, received, layer)
             self._settle(memory, slot.name, component)
         except Unreadable as error:
             raise Unsettled(found.receipt, str(error)) from error
-        _prune(self.place, slot.name, self.pinned.target.caps.releases, component.healthy)
+        forget_all_but(self.place, slot.name, component, dict(memory.adopted).get(slot.name))
         return Applied(component, exit_code)
 
+    def _store_bundle(self, slot: ComponentSlot, arrived: _Arrived | None, memory: Memory) -> Memory:
+        if arrived is None:
+            return memory
+        path = self.place.rollback_bundle(slot.name)
+        try:
+            make_private(path.parent)
+            write_durably(path, arrived.data)
+        except OSError as error:
+            raise Unreadable(f"rollback-bundle could not be made durable: {error.strerror}") from error
+        reported = set(arrived.bundle.reported)
+        return replace(memory, orders=tuple(replace(spent, reported=spent.reported or spent.order in reported) for spent in memory.orders))
+
     def _install(
-        self, slot: ComponentSlot, release: Release, component: ComponentMemory, settings: bytes, layer: Path
+        self, slot: ComponentSlot, release: Release, component: ComponentMemory, received: _Received, layer: Path
     ) -> tuple[ComponentMemory, int]:
         try:
             beat = self.beat("unpacking")
             unpack_layer(layer, self.place.release(slot.name, digest_hex(release.artifact)), self.pinned.target.caps, beat=beat)
             path = self.place.settings(slot.name, digest_hex(release.receipt))
             make_private(path.parent)
-            write_durably(path, settings)
+            write_durably(path, received.settings)
+            if received.blobs is not None:
+                keep_artifact(self.place, slot.name, *received.blobs, layer)
         except (UnsafeArchive, OSError) as error:
             why = str(error) if isinstance(error, UnsafeArchive) else f"the release cannot be written: {error.strerror}"
             return replace(component, outcome=Outcome.FAILED, detail=why[:MAX_DETAIL]), 1
-        problem = self._switch(slot, release)
+        problem = self.switch(slot, release)
         if problem is None:
-            return replace(component, outcome=Outcome.HEALTHY, healthy=release), 0
-        not_restored = self._restore(slot, component.healthy)
+            others = (kept for kept in component.kept if kept.artifact != release.artifact)
+            kept = (KeptRelease(release.artifact, release.receipt, release.config), *others)[: self.pinned.target.caps.releases]
+            return replace(component, outcome=Outcome.HEALTHY, healthy=release, kept=kept, override=None), 0
+        not_restored = self.restore(slot, component.healthy)
         if not_restored is None:
             return replace(component, outcome=Outcome.ROLLED_BACK, detail=problem[:MAX_DETAIL]), 6
         return replace(component, outcome=Outcome.FAILED, detail=f"{problem}; {not_restored}"[:MAX_DETAIL]), 6
 
-    def _switch(self, slot: ComponentSlot, release: Release) -> str | None:
+    def switch(self, slot: ComponentSlot, release: Release) -> str | None:
+        """Start a release and wait until it is healthy. None: it is; else why not, in words."""
         self.say({"progress": "restarting", "detail": ""})
         try:
             switch_on(self.place, slot, release, self.pinned.target.caps)
@@ -276,14 +329,14 @@ class Doorkeeper:
             return str(error) if isinstance(error, NotStarted | Unreadable) else f"cannot be started: {type(error).__name__}"
         return wait_healthy(self.place, slot, release, beat=self.beat("health"))
 
-    def _restore(self, slot: ComponentSlot, release: Release | None) -> str | None:
-        # None: the release runs and is healthy. Else what stands in the way of that, in words.
+    def restore(self, slot: ComponentSlot, release: Release | None) -> str | None:
+        """Put a release back. None: it runs and is healthy; else what stands in the way of that, in words."""
         self.say({"progress": "restoring", "detail": ""})
         if release is None:
             switch_off(self.place, slot)
             return "there is no previous release to put back"
         untouched = not slot.restart and is_alive(self.place, slot, release.receipt)
-        problem = wait_healthy(self.place, slot, release, beat=self.beat("health")) if untouched else self._switch(slot, release)
+        problem = wait_healthy(self.place, slot, release, beat=self.beat("health")) if untouched else self.switch(slot, release)
         return None if problem is None else f"the previous release could not be put back: {problem}"
 
     def _settle(self, memory: Memory, name: str, component: ComponentMemory) -> Memory:
@@ -306,16 +359,32 @@ class Doorkeeper:
 
 
 @dataclass(frozen=True)
+class _Arrived:
+    data: bytes
+    bundle: Bundle
+
+
+@dataclass(frozen=True)
 class _Received:
     run: Run
     settings: bytes
+    bundle: _Arrived | None
+    blobs: tuple[bytes, bytes] | None
+    """manifest and config; None where the artifact lies here already"""
 
 
-def _received(run: Run, configuration: Configuration, incoming: Incoming, parts: dict[PartName, PartSpec]) -> _Received | Refusal:
+def _received(
+    run: Run,
+    configuration: Configuration,
+    incoming: Incoming,
+    parts: dict[PartName, PartSpec],
+    bundle: _Arrived | None,
+    blobs: tuple[bytes, bytes] | None = None,
+) -> _Received | Refusal:
     secret = incoming.part(parts[PartName.SETTINGS]) if PartName.SETTINGS in parts else b""
     incoming.end()
     settings = join_settings(configuration, parse_settings(secret))
-    return settings if isinstance(settings, Refusal) else _Received(run, settings)
+    return settings if isinstance(settings, Refusal) else _Received(run, settings, bundle, blobs)
 
 
 @contextmanager
@@ -331,20 +400,3 @@ def _needed(parts: dict[PartName, PartSpec], name: PartName) -> PartSpec:
     if name not in parts:
         raise MalformedFrame(f"the frame has no {name.value}")
     return parts[name]
-
-
-def _prune(place: Place, component: str, keep: int, healthy: Release | None) -> None:
-    # Old bytes go, newest kept first; what runs, or would be put back, never goes.
-    kept_release = None if healthy is None else digest_hex(healthy.artifact)
-    kept_settings = None if healthy is None else digest_hex(healthy.receipt)
-    releases = sorted(_children(place.release(component, "x").parent), key=lambda p: p.stat().st_mtime_ns, reverse=True)
-    for directory in releases[keep:]:
-        if directory.name != kept_release:
-            shutil.rmtree(directory, ignore_errors=True)
-    for file in _children(place.settings(component, "x").parent):
-        if file.name != kept_settings:
-            file.unlink(missing_ok=True)
-
-
-def _children(directory: Path) -> list[Path]:
-    return [Path(entry.path) for entry in os.scandir(directory)] if directory.is_dir() else []

@@ -85,7 +85,7 @@ def check_offer(offer: Offer, *, named: Digest, pinned: Pinned, memory: Memory, 
     statement = verify_decision_statement(receipt.statement, pinned.receipt_keys)
     if isinstance(statement, Refusal):
         return Refusal("bad-signature", statement.detail)
-    inclusion = _check_inclusion(receipt, offer.proof, statement, pinned)
+    inclusion = check_inclusion(receipt, offer.proof, statement, pinned)
     if isinstance(inclusion, Refusal):
         return inclusion
     grown = _check_growth(offer.consistency, inclusion, pinned, memory)
@@ -146,9 +146,10 @@ def remembered_checkpoint(pinned: Pinned, memory: Memory) -> tuple[Checkpoint, b
     return None
 
 
-def _check_inclusion(
+def check_inclusion(
     receipt: UntrustedReceipt, proof: bytes, statement: Verified[DecisionStatement], pinned: Pinned
 ) -> VerifiedInclusion | Refusal:
+    """The rest of step 1: the receipt's entry is that statement's, and stands in the pinned log under a checkpoint that satisfies its policy."""
     try:
         inclusion = verify_proof(parse_proof(proof), receipt.entry, pinned.log_policy)
         entry = parse_entry(receipt.entry)
@@ -223,14 +224,23 @@ def _check_growth(consistency: bytes, inclusion: VerifiedInclusion, pinned: Pinn
     return None
 
 
-def _check_decision(acceptable: Acceptable, pinned: Pinned, memory: Memory, at: Moment, *, sealed: bool) -> Refusal | None:
-    statement, target = acceptable.statement, pinned.target
+def check_meant_here(statement: DecisionStatement, pinned: Pinned) -> Refusal | None:
+    """The first of step 3: an Allow in mode warn or enforce, for this instance, environment, component and target."""
+    target = pinned.target
     if statement.verdict is not Verdict.ALLOW or statement.mode not in (Mode.WARN, Mode.ENFORCE):
         return Refusal("receipt-other-target", "the decision is no Allow in mode warn or enforce")
     if (statement.instance, statement.environment) != (target.instance, target.environment) or target.name not in statement.targets:
         return Refusal("receipt-other-target", "the Allow is for another target or environment")
     if target.component(statement.component) is None:
         return Refusal("receipt-other-target", "the Allow is for a component that does not run here")
+    return None
+
+
+def _check_decision(acceptable: Acceptable, pinned: Pinned, memory: Memory, at: Moment, *, sealed: bool) -> Refusal | None:
+    statement = acceptable.statement
+    elsewhere = check_meant_here(statement, pinned)
+    if elsewhere is not None:
+        return elsewhere
     expired = check_expiry(statement, at)
     if expired is not None:
         return expired

@@ -21,17 +21,19 @@ from typing import Final, NoReturn, assert_never
 
 from gatekeeper.hidden import hide_memory
 from gatekeeper.model.canonical import Json
-from gatekeeper.model.digest import Digest
+from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.moment import Moment, moment
 from gatekeeper.model.receipt import receipt_id
 from gatekeeper.model.verified import Refusal
+from gatekeeper.verify.override import MAX_ORDER
 
 from .adopt import Adoption, NotAdopted, adopt
 from .apply import Applied, Doorkeeper, Unsettled
 from .checks import Behind
-from .files import Busy, Place, Unreadable, exclusive
+from .files import Busy, Place, Unreadable, exclusive, read_bounded
 from .incoming import Incoming
 from .install import NotInstalled, Order, check, install
+from .override import Overridden, override
 from .state import Outcome, load_memory
 from .status import render_status
 from .target import load_pinned
@@ -86,6 +88,8 @@ def _run(options: argparse.Namespace) -> int:
             return status(place)
         case "adopt":
             return _adopt(place, options)
+        case "override":
+            return override_file(place, options.order)
         case "install":
             return _install(place, options)
         case _:
@@ -128,6 +132,35 @@ def apply_file(place: Place, file: Path) -> int:
         return _fail(f"{file.name}: {error.strerror}", MALFORMED)
     except ValueError as error:
         return _fail(f"{file.name}: {error}", MALFORMED)
+
+
+def override_file(place: Place, file: Path) -> int:
+    """Carry out an override order; prints JSON lines, the last of which tells the outcome."""
+    try:
+        data = read_bounded(file, MAX_ORDER)
+    except Unreadable as error:
+        return _fail(str(error), MALFORMED)
+    with exclusive(place, wait_s=LOCK_S):
+        door = Doorkeeper.open(place, load_pinned(place), say=_say, now=_now)
+        memory = door.recover(load_memory(place))
+        try:
+            answer = override(door, data, memory)
+        except ValueError as error:
+            return _fail(f"{file.name}: {error}", MALFORMED)
+        match answer:
+            case Overridden(spent=spent):
+                healthy = spent.outcome is Outcome.HEALTHY
+                told: dict[str, Json] = {"outcome": spent.outcome.value, "order": spent.order, "component": spent.component}
+                told |= {"applied": spent.digest if healthy else None, "restored": answer.restored}
+                _say({**told, "detail": spent.detail, "record": spent.record})
+                return answer.exit_code
+            case Refusal():
+                said: dict[str, Json] = {"order_file": digest_of(data), "code": answer.reason, "detail": answer.detail}
+                door.record.append(door.now(), "refused", said)
+                _say({"refused": answer.reason, "detail": answer.detail})
+                return REFUSED
+            case _:
+                assert_never(answer)
 
 
 def status(place: Place) -> int:
@@ -173,6 +206,7 @@ def _install(place: Place, options: argparse.Namespace) -> int:
         log_policy=options.log_policy,
         receipt_keys=options.receipt_keys,
         checkpoint=options.checkpoint,
+        override_keys=options.override_keys,
     )
     print(install(place, order))
     return OK
@@ -249,11 +283,13 @@ def _parser() -> argparse.ArgumentParser:
     adopting.add_argument("--pid-file", type=Path, help="of the process that runs it; not for a component with a restart command")
     adopting.add_argument("--settings", type=Path, metavar="FILE", help="KEY=VALUE lines it is started with, where it is put back by itself")
     adopting.add_argument("argv", nargs="+", metavar="-- ARGV", help="how it is started from that directory; {port} is the component's port")
+    overriding = commands.add_parser("override", help="gatekeeper, log or vault is away: bring back a release that two people ordered")
+    overriding.add_argument("order", type=Path, help="made with: pingee override new, and signed by two with: pingee override sign")
     installing = commands.add_parser("install", help="write the files that nothing starts without")
     for name in ("target", "instance", "environment"):
         installing.add_argument(f"--{name}")
     installing.add_argument("--component", type=_component, action="append", metavar="NAME=PORT")
-    for name in ("log-policy", "receipt-keys", "checkpoint"):
+    for name in ("log-policy", "receipt-keys", "override-keys", "checkpoint"):
         installing.add_argument(f"--{name}", type=Path)
     installing.add_argument("--check", action="store_true", help="verify an installation instead")
     return parser

@@ -56,6 +56,11 @@ class Place:
         return self.etc / "receipt-keys"
 
     @property
+    def override_keys(self) -> Path:
+        """Optional: the people who may order an override."""
+        return self.etc / "override-keys"
+
+    @property
     def first_checkpoint(self) -> Path:
         """Optional: the signed checkpoint that memory starts from."""
         return self.etc / "checkpoint"
@@ -77,6 +82,10 @@ class Place:
     def kept(self, component: str, artifact_hex: str) -> Path:
         """The very bytes of one artifact that was healthy here: manifest, config, layer."""
         return self.var / "artifacts" / component / artifact_hex
+
+    def rollback_bundle(self, component: str) -> Path:
+        """What the gatekeeper said at the last deploy may be brought back."""
+        return self.var / "rollback-bundle" / component
 
     def current(self, component: str) -> Path:
         """The link that is switched."""

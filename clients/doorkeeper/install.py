@@ -15,7 +15,7 @@ from .cosign import load_cosigner, make_cosigner_key
 from .files import Place, Unreadable, make_private, read_bounded, write_durably
 from .record import Record
 from .state import NOTHING, load_memory, save_memory
-from .target import MAX_FILE, load_pinned, parse_receipt_keys, parse_target
+from .target import MAX_FILE, load_pinned, parse_override_keys, parse_receipt_keys, parse_target
 
 SSHD_SNIPPET: Final = """\
 # sshd_config of a host whose account {user} is guarded by the doorkeeper.
@@ -46,6 +46,7 @@ class Order:
     log_policy: Path
     receipt_keys: Path
     checkpoint: Path | None
+    override_keys: Path | None = None
 
 
 def install(place: Place, order: Order) -> str:
@@ -58,6 +59,8 @@ def install(place: Place, order: Order) -> str:
         parse_target(target_file)
         parse_log_policy(policy)
         parse_receipt_keys(keys)
+        people = None if order.override_keys is None else read_bounded(order.override_keys, MAX_FILE)
+        parse_override_keys(people or b"")
     except ValueError as error:
         raise NotInstalled(str(error)) from error
     make_private(place.etc)
@@ -66,6 +69,8 @@ def install(place: Place, order: Order) -> str:
         write_durably(place.first_checkpoint, read_bounded(order.checkpoint, MAX_FILE))
     write_durably(place.log_policy, policy, mode=0o644)
     write_durably(place.receipt_keys, keys, mode=0o644)
+    if people is not None:
+        write_durably(place.override_keys, people, mode=0o644)
     write_durably(place.etc / "sshd_config.snippet", SSHD_SNIPPET.format(user=f"deploy-{order.environment}").encode(), mode=0o644)
     make_cosigner_key(place)
     Record(place).begin()

@@ -15,6 +15,7 @@ from gatekeeper.model.digest import Digest, digest_hex, digest_of
 
 from .artifact import MAX_CONFIG, MAX_MANIFEST, MalformedArtifact, Run, parse_config, parse_manifest
 from .files import Place, Unreadable, make_private, read_bounded, sync_directory, write_durably
+from .state import ComponentMemory, Release
 
 _CHUNK = 1 << 20
 
@@ -63,6 +64,24 @@ def open_kept(place: Place, component: str, artifact: Digest) -> tuple[Run, Path
     if digest_of(config) != contents.config.digest or _hash(layer) != contents.layer.digest or run.component != component:
         raise Unreadable("the kept config or layer is not the one that the manifest names")
     return run, layer
+
+
+def forget_all_but(place: Place, component: str, memory: ComponentMemory, adopted: Release | None) -> None:
+    """Let old bytes go; what is kept on purpose, or runs, stays: releases, artifacts, and the settings they ran with."""
+    stay = [(kept.artifact, kept.receipt) for kept in memory.kept]
+    stay += [(release.artifact, release.receipt) for release in (memory.healthy, adopted) if release is not None]
+    artifacts, receipts = {digest_hex(artifact) for artifact, _ in stay}, {digest_hex(receipt) for _, receipt in stay}
+    for folder in (place.release(component, "x").parent, place.kept(component, "x").parent):
+        for directory in _children(folder):
+            if directory.name not in artifacts:
+                shutil.rmtree(directory, ignore_errors=True)
+    for file in _children(place.settings(component, "x").parent):
+        if file.name not in receipts:
+            file.unlink(missing_ok=True)
+
+
+def _children(directory: Path) -> list[Path]:
+    return [Path(entry.path) for entry in os.scandir(directory)] if directory.is_dir() else []
 
 
 def _hash(path: Path) -> Digest:

@@ -19,6 +19,8 @@ from gatekeeper.model.strictjson import parse_object
 from .files import Place, Unreadable, read_bounded, write_durably
 
 MAX_STATE: Final = 1024 * 1024
+MAX_ORDERS: Final = 32
+"""override orders remembered: those that could still be used, and those not reported yet"""
 
 
 @unique
@@ -56,6 +58,34 @@ class Release:
 
 
 @dataclass(frozen=True)
+class KeptRelease:
+    """A deployment that was healthy here, whose artifact and settings are kept."""
+
+    artifact: Digest
+    receipt: Digest
+    config: str | None
+
+
+@dataclass(frozen=True)
+class SpentOrder:
+    """An override order that was accepted here, and what became of it. `envelope` is the order as it was signed."""
+
+    order: Digest
+    component: str
+    digest: Digest
+    signers: tuple[str, ...]
+    not_after: str
+    applied_at: str
+    outcome: Outcome
+    detail: str
+    record: Digest
+    """the record's line that says so"""
+    envelope: bytes
+    reported: bool
+    """the gatekeeper said that its log has it"""
+
+
+@dataclass(frozen=True)
 class ComponentMemory:
     """One component: the last decision accepted, what became of it, and the release that was last seen healthy."""
 
@@ -68,6 +98,10 @@ class ComponentMemory:
     size: int
     at: str
     healthy: Release | None
+    kept: tuple[KeptRelease, ...] = ()
+    """newest first, each artifact once"""
+    override: Digest | None = None
+    """the order by which `healthy` runs, where it was no deploy"""
 
 
 @dataclass(frozen=True)
@@ -78,6 +112,8 @@ class Memory:
     components: tuple[tuple[str, ComponentMemory], ...]
     adopted: tuple[tuple[str, Release], ...] = ()
     """what ran before any receipt, by component; kept for ever"""
+    orders: tuple[SpentOrder, ...] = ()
+    """oldest first"""
 
     def component(self, name: str) -> ComponentMemory | None:
         """The memory of one component."""
@@ -91,6 +127,16 @@ class Memory:
         """What would be put back: the release last seen healthy, or what was adopted where no receipt was ever accepted."""
         known = self.component(name)
         return dict(self.adopted).get(name) if known is None else known.healthy
+
+    def order(self, digest: Digest) -> SpentOrder | None:
+        """A spent order that is still remembered."""
+        return next((spent for spent in self.orders if spent.order == digest), None)
+
+    def with_order(self, spent: SpentOrder) -> Memory:
+        """A copy in which one order has been added, or replaced where it stands."""
+        if self.order(spent.order) is None:
+            return replace(self, orders=(*self.orders, spent))
+        return replace(self, orders=tuple(spent if old.order == spent.order else old for old in self.orders))
 
 
 NOTHING: Final = Memory(None, ())
@@ -121,6 +167,7 @@ def encode_memory(memory: Memory) -> bytes:
             "checkpoint": None if memory.checkpoint is None else _checkpoint_json(memory.checkpoint),
             "components": {name: _component_json(component) for name, component in memory.components},
             "adopted": {name: _release_json(release) for name, release in memory.adopted},
+            "orders": [_order_json(spent) for spent in memory.orders],
         }
     )
 
@@ -134,6 +181,8 @@ def parse_memory(data: bytes) -> Memory:
         checkpoint=None if fields.raw("checkpoint") is None else _parse_checkpoint(fields.nested("checkpoint")),
         components=tuple(sorted((name, _parse_component(table.nested(name))) for name in table.names())),
         adopted=_parse_adopted(fields),
+        # A state written before there were overrides has no such member.
+        orders=tuple(_parse_order(item) for item in fields.objects("orders", max_items=MAX_ORDERS)) if fields.has("orders") else (),
     )
     fields.done()
     return memory
@@ -180,6 +229,8 @@ def _component_json(component: ComponentMemory) -> dict[str, Json]:
         "size": component.size,
         "at": component.at,
         "healthy": None if component.healthy is None else _release_json(component.healthy),
+        "kept": [{"artifact": kept.artifact, "receipt": kept.receipt, "config": kept.config} for kept in component.kept],
+        "override": component.override,
     }
 
 
@@ -194,9 +245,51 @@ def _parse_component(fields: Fields) -> ComponentMemory:
         size=fields.integer("size"),
         at=fields.text("at"),
         healthy=None if fields.raw("healthy") is None else _parse_release(fields.nested("healthy")),
+        kept=tuple(_parse_kept(item) for item in fields.objects("kept", max_items=100)) if fields.has("kept") else (),
+        override=fields.optional("override", fields.digest),
     )
     fields.done()
     return component
+
+
+def _parse_kept(fields: Fields) -> KeptRelease:
+    kept = KeptRelease(fields.digest("artifact"), fields.digest("receipt"), fields.optional("config", fields.text))
+    fields.done()
+    return kept
+
+
+def _order_json(spent: SpentOrder) -> dict[str, Json]:
+    return {
+        "order": spent.order,
+        "component": spent.component,
+        "digest": spent.digest,
+        "signers": list(spent.signers),
+        "not_after": spent.not_after,
+        "applied_at": spent.applied_at,
+        "outcome": spent.outcome.value,
+        "detail": spent.detail,
+        "record": spent.record,
+        "envelope": base64.b64encode(spent.envelope).decode(),
+        "reported": spent.reported,
+    }
+
+
+def _parse_order(fields: Fields) -> SpentOrder:
+    spent = SpentOrder(
+        order=fields.digest("order"),
+        component=fields.name("component"),
+        digest=fields.digest("digest"),
+        signers=fields.texts("signers", max_items=2),
+        not_after=fields.text("not_after"),
+        applied_at=fields.text("applied_at"),
+        outcome=Outcome(fields.choice("outcome", tuple(o.value for o in Outcome))),
+        detail=fields.text("detail", max_length=1024, min_length=0),
+        record=fields.digest("record"),
+        envelope=_bytes(fields, "envelope"),
+        reported=fields.boolean("reported"),
+    )
+    fields.done()
+    return spent
 
 
 def _release_json(release: Release) -> dict[str, Json]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+
 from gatekeeper.model.canonical import Json
 from gatekeeper.tlog.note import encode_vkey
 
 from .apply import Doorkeeper
 from .checks import remembered_checkpoint
 from .files import Unreadable
-from .state import Memory, Outcome, Release
+from .override import may_bring_back
+from .state import Memory, Outcome, Release, SpentOrder
 from .workload import is_alive
 
 
@@ -26,6 +29,8 @@ def render_status(door: Doorkeeper, memory: Memory) -> dict[str, Json]:
         "record": _record_state(door),
         "components": [_component(door, memory, name) for name, _ in memory.components],
         "adopted": [_adopted(door, name, release) for name, release in memory.adopted],
+        "rollback_set": _rollback_set(door, memory),
+        "overrides": [_override(spent) for spent in memory.orders if not spent.reported and spent.outcome is not Outcome.IN_PROGRESS],
     }
 
 
@@ -49,6 +54,31 @@ def _component(door: Doorkeeper, memory: Memory, name: str) -> dict[str, Json]:
         "at": component.at,
         "running": None if running is None else running.artifact,
         "config": None if running is None else running.config,
+        "override": component.override,
+    }
+
+
+def _rollback_set(door: Doorkeeper, memory: Memory) -> list[Json]:
+    """What an override order may name here; for people. A bundle that cannot be read holds nothing, and `override` says why."""
+    try:
+        found = may_bring_back(door.place, door.pinned, memory)
+    except Unreadable:
+        return []
+    return [{"component": name, "artifact": kept.artifact, "config": kept.config} for name, kept in found]
+
+
+def _override(spent: SpentOrder) -> dict[str, Json]:
+    """An order that the gatekeeper has not said it logged, with its envelope, so that it need not take our word for who signed."""
+    return {
+        "order": spent.order,
+        "component": spent.component,
+        "digest": spent.digest,
+        "signers": list(spent.signers),
+        "applied_at": spent.applied_at,
+        "outcome": spent.outcome.value,
+        "detail": spent.detail,
+        "record": spent.record,
+        "envelope": base64.b64encode(spent.envelope).decode(),
     }
 
 

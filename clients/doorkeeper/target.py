@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from gatekeeper.model.fields import Fields
 from gatekeeper.tlog.logpolicy import LogPolicy, parse_log_policy
 from gatekeeper.verify.receipt import ReceiptKey, parse_receipt_key
+from gatekeeper.verify.vote import parse_vote_key
 
 from .files import Place, Unreadable, read_bounded
 
@@ -52,6 +55,8 @@ class InstalledTarget:
     environment: str
     components: tuple[ComponentSlot, ...]
     caps: Caps
+    override_any: bool = False
+    """an override may name whatever is kept here, not the rollback bundle's members alone"""
 
     def component(self, name: str) -> ComponentSlot | None:
         """The slot of that name."""
@@ -66,6 +71,8 @@ class Pinned:
     log_policy: LogPolicy
     receipt_keys: tuple[ReceiptKey, ...]
     first_checkpoint: bytes | None
+    override_keys: Mapping[str, tuple[bytes, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """people by name, each with one or more Ed25519 keys; empty: nobody can order an override here"""
 
 
 def load_pinned(place: Place) -> Pinned:
@@ -74,10 +81,11 @@ def load_pinned(place: Place) -> Pinned:
         target = parse_target(read_bounded(place.target_file, MAX_FILE))
         policy = parse_log_policy(read_bounded(place.log_policy, MAX_FILE))
         keys = parse_receipt_keys(read_bounded(place.receipt_keys, MAX_FILE))
+        people = parse_override_keys(read_bounded(place.override_keys, MAX_FILE)) if place.override_keys.exists() else {}
     except ValueError as error:
         raise Unreadable(f"installed files: {error}") from error
     first = read_bounded(place.first_checkpoint, MAX_FILE) if place.first_checkpoint.exists() else None
-    return Pinned(target, policy, keys, first)
+    return Pinned(target, policy, keys, first, MappingProxyType(people))
 
 
 def parse_receipt_keys(data: bytes) -> tuple[ReceiptKey, ...]:
@@ -88,11 +96,30 @@ def parse_receipt_keys(data: bytes) -> tuple[ReceiptKey, ...]:
     return tuple(parse_receipt_key(block.lstrip() + _PEM_END + b"\n") for block in blocks[:-1])
 
 
+def parse_override_keys(data: bytes) -> dict[str, tuple[bytes, ...]]:
+    """Lines `NAME ed25519 BASE64`, one for each key; empty lines and those that begin with `#` are passed over. Raises `ValueError`.
+
+    NAME is the person's name in the policy. One key under two names would be two people, so it is refused.
+    """
+    people: dict[str, tuple[bytes, ...]] = {}
+    for number, line in enumerate(data.decode("utf-8").split("\n"), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 3 or words[1] != "ed25519":
+            raise ValueError(f"override-keys: line {number} is not NAME ed25519 BASE64")
+        name, key = Fields({"name": words[0]}, f"/{number}").name("name"), parse_vote_key(words[2])
+        if any(key in keys for keys in people.values()):
+            raise ValueError(f"override-keys: line {number} holds a key that stands there already")
+        people[name] = (*people.get(name, ()), key)
+    return people
+
+
 def parse_target(data: bytes) -> InstalledTarget:
     """Read `target.toml` strictly. Raises `FieldError` or `ValueError`."""
     fields = Fields(tomllib.loads(data.decode("utf-8")))
     fields.integer("version", minimum=1, maximum=1)
-    # Sealed decisions and override orders are not taken by this version: a file that asks for them must not be read as if they were.
+    # Sealed decisions are not taken by this version: a file that asks for them must not be read as if they were.
     if fields.has("sealed"):
         fields.choice("sealed", ("refused",))
     target = InstalledTarget(
@@ -101,6 +128,7 @@ def parse_target(data: bytes) -> InstalledTarget:
         environment=fields.name("environment"),
         components=_components(fields),
         caps=fields.optional("caps", lambda key: _caps(fields.nested(key))) or Caps(),
+        override_any=fields.optional("override", lambda key: fields.choice(key, ("rollback-bundle", "any"))) == "any",
     )
     fields.done()
     return target

@@ -8,6 +8,8 @@ an outcome is believed only together with its own exit status.
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from gatekeeper.ports.target import (
     ApplyFailed,
     ComponentStatus,
     LastOutcome,
+    OverrideReport,
     Part,
     Phase,
     Progress,
@@ -48,6 +51,9 @@ STATUS_S: Final = 180.0
 """a status may have to put back a release first"""
 APPLY_S: Final = 1200.0
 MAX_LINE: Final = 64 * 1024
+MAX_STATUS: Final = 256 * 1024
+"""of a status, which may tell of 32 override orders as they were signed"""
+MAX_OVERRIDES: Final = 32
 MAX_LINES: Final = 10_000
 _CHUNK: Final = 1 << 16
 
@@ -121,8 +127,8 @@ async def _status(call: _Call) -> TargetStatus:
     try:
         async with asyncio.timeout(call.deadline_s), _session(call, "status") as process:
             process.stdin.write_eof()
-            async for line in _lines(process):
-                fields = Fields(parse_object(line, max_bytes=MAX_LINE))
+            async for line in _lines(process, longest=MAX_STATUS):
+                fields = Fields(parse_object(line, max_bytes=MAX_STATUS))
                 if fields.has("error"):
                     raise TargetUnavailable(f"{call.address.name}: {fields.text('error', max_length=600)}")
                 return _read_status(fields)
@@ -281,13 +287,13 @@ def _fits(fields: Fields, key: str, status: int, allowed: tuple[int, ...]) -> No
         raise fields.error(key, f"does not go with exit status {status}")
 
 
-async def _lines(process: asyncssh.SSHClientProcess[bytes]) -> AsyncIterator[bytes]:
+async def _lines(process: asyncssh.SSHClientProcess[bytes], *, longest: int = MAX_LINE) -> AsyncIterator[bytes]:
     """The lines of stdout, bounded in length and number. Raises `TargetUnknown` where a bound is passed."""
     waiting, number = b"", 0
     while chunk := await process.stdout.read(_CHUNK):
         *whole, waiting = (waiting + chunk).split(b"\n")
         number += len(whole)
-        if number > MAX_LINES or len(waiting) > MAX_LINE:
+        if number > MAX_LINES or len(waiting) > longest:
             raise TargetUnknown("the target's answer is too long")
         for line in whole:
             yield line
@@ -301,6 +307,26 @@ def _read_status(fields: Fields) -> TargetStatus:
         cosigner=fields.text("cosigner", max_length=512),
         components=tuple(_read_component(item) for item in fields.objects("components", max_items=256)),
         adopted=tuple(_read_adopted(item) for item in fields.objects("adopted", max_items=256)) if fields.has("adopted") else (),
+        # A doorkeeper from before there were overrides tells of none.
+        overrides=tuple(_read_override(item) for item in fields.objects("overrides", max_items=MAX_OVERRIDES)) if fields.has("overrides") else (),
+        record=fields.optional("record", lambda key: fields.text(key, max_length=1024)) or "",
+    )
+
+
+def _read_override(fields: Fields) -> OverrideReport:
+    try:
+        envelope = base64.b64decode(fields.text("envelope", max_length=8192), validate=True)
+    except binascii.Error:
+        raise fields.error("envelope", "is not base64") from None
+    return OverrideReport(
+        order=fields.digest("order"),
+        component=fields.name("component"),
+        digest=fields.digest("digest"),
+        signers=fields.texts("signers", max_items=2, max_length=64),
+        applied_at=fields.moment("applied_at"),
+        outcome=LastOutcome(fields.choice("outcome", tuple(o.value for o in LastOutcome))),
+        record=fields.digest("record"),
+        envelope=envelope,
     )
 
 
@@ -320,6 +346,7 @@ def _read_component(fields: Fields) -> ComponentStatus:
         size=fields.integer("size"),
         running=fields.optional("running", fields.digest),
         config=fields.optional("config", fields.text),
+        override=fields.optional("override", fields.digest),
     )
 
 

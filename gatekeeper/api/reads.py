@@ -6,7 +6,7 @@ from quart import Blueprint, Response, request
 
 from gatekeeper.deploy.calls import viewer_of
 from gatekeeper.deploy.parts import Parts
-from gatekeeper.deploy.query import artifact_json, build_log, deployment_json, provenance
+from gatekeeper.deploy.query import artifact_json, build_log, provenance, running_json
 from gatekeeper.model.digest import parse_digest
 from gatekeeper.model.strictjson import JsonValue
 
@@ -23,8 +23,15 @@ def read_routes(parts: Parts) -> Blueprint:
     @routes.get("/v1/running")
     async def get_running() -> Response:
         viewer = viewer_of(reader(parts))
-        rows = await parts.deployments.running(viewer, environment=request.args.get("environment"), component=request.args.get("component"))
-        items: list[JsonValue] = [deployment_json(row) for row in rows]
+        items: list[JsonValue] = list(
+            await running_json(
+                parts,
+                viewer,
+                environment=request.args.get("environment"),
+                component=request.args.get("component"),
+                drifted_only="drift" in request.args,
+            )
+        )
         return answer_json({"apiVersion": "pingee/v1", "kind": "Running", "items": items})
 
     @routes.get("/v1/artifacts")

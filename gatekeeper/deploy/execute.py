@@ -57,6 +57,7 @@ from gatekeeper.tlog.entry import DoorkeeperMark, OutcomeEntry, Reference, encod
 from .decide import MAX_DRAFT, state_event
 from .frame_parts import deploy_parts
 from .parts import Parts
+from .rollback_bundle import rollback_bundle, rollback_members
 from .secret_scan import secret_in_parts
 
 _log = logging.getLogger(__name__)
@@ -200,13 +201,16 @@ class _Run:
             if lost := await _fence_lost(self._parts, self._terms):
                 return lost
         settings = await self._parts.act_vault.settings(access.token, environment=self._terms.environment, component=self._terms.component)
+        members = await rollback_members(self._parts, self._terms, self.ping)
         remembered = 0
         for _ in range(_RESENDS):
             try:
-                inclusion = await self._parts.log.prove(self._terms.index, old_size=remembered)
+                also = [member.index for member in members]
+                inclusion = await self._parts.log.prove(self._terms.index, old_size=remembered, also=also)
             except AheadOfLog:
                 return Done(State.FAILED, "failed", "log-fork", "the target remembers more of the log than was ever published: an alarm")
-            frame = await deploy_parts(self._parts, self._terms, inclusion, settings)
+            bundle = await rollback_bundle(self._parts, self._terms, members, inclusion)
+            frame = await deploy_parts(self._parts, self._terms, inclusion, settings, bundle)
             if leak := await secret_in_parts(frame, settings):
                 return Done(State.FAILED, "failed", "config-secret-found", f"{leak}: nothing was sent")
             if self.ping.state is not State.APPLYING:
@@ -280,7 +284,9 @@ class _Run:
         running = () if component.running is None else (component.running,)
         match component.outcome:
             case LastOutcome.HEALTHY:
-                return Done(State.DEPLOYED, "deployed", None, "healthy (told by the target after an interruption)", running, mark)
+                # What runs by now may be another: two people may have brought back an older one after it was seen healthy.
+                applied = (self._terms.artifact,)
+                return Done(State.DEPLOYED, "deployed", None, "healthy (told by the target after an interruption)", applied, mark)
             case LastOutcome.ROLLED_BACK:
                 return _rolled_back(component.detail, running, mark)
             case _:

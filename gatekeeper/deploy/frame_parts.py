@@ -20,8 +20,12 @@ from .parts import Parts
 from .stored import MAX_CONFIG, MAX_MANIFEST, MalformedArtifact, parse_oci_manifest
 
 
-async def deploy_parts(parts: Parts, terms: AllowTerms, inclusion: Inclusion, secrets: Mapping[str, str]) -> tuple[Part, ...]:
-    """Receipt, proof, growth, the artifact's own blobs, the configuration's file, and the secrets that it names. Raises `PortError`.
+async def deploy_parts(
+    parts: Parts, terms: AllowTerms, inclusion: Inclusion, secrets: Mapping[str, str], bundle: bytes
+) -> tuple[Part, ...]:
+    """Receipt, proof, growth, what may be brought back later, the artifact's own blobs, the configuration's file, and the secrets it names.
+
+    Raises `PortError`.
 
     The blobs of what was adopted were never ours: they are left out, and the target takes those that it kept, hashed again.
     """
@@ -33,6 +37,7 @@ async def deploy_parts(parts: Parts, terms: AllowTerms, inclusion: Inclusion, se
         _part(PartName.RECEIPT, terms.receipt),
         _part(PartName.PROOF, inclusion.proof),
         _part(PartName.CONSISTENCY, inclusion.growth),
+        _part(PartName.ROLLBACK_BUNDLE, bundle),
         *blobs[:2],
         _part(PartName.CONFIGURATION, found.value.data),
         *blobs[2:],

@@ -34,6 +34,7 @@ from gatekeeper.verify.vote import verify_vote
 
 from .adopted import adopted_there
 from .parts import Parts
+from .running import what_runs
 from .stored import read_stored
 from .vouched import is_vouched
 
@@ -108,10 +109,9 @@ class _Gathering:
         return Absent() if record is None else Present(record)
 
     async def _runs(self) -> Evidence[Running]:
-        rows = await self._parts.deployments.running(self._viewer, environment=self._candidate.environment, component=self._candidate.component)
-        if not rows:
+        row = await what_runs(self._parts, self._viewer, self._candidate.environment, self._candidate.component)
+        if row is None:
             return Absent()
-        row = rows[0]
         if self._candidate.purpose is Purpose.CONFIGURATION and row.receipt is None:
             return Absent()  # adopted: nothing that was decided on runs there, so there is nothing whose votes could be relied on
         if self._candidate.purpose is Purpose.CONFIGURATION and not await is_vouched(self._parts, row, self._viewer):

@@ -9,6 +9,7 @@ from datetime import datetime
 from gatekeeper.model.moment import Moment, moment
 from gatekeeper.ports.artifacts import ArtifactStore
 from gatekeeper.ports.log import Log
+from gatekeeper.ports.observations import ObservationStore
 from gatekeeper.ports.pings import LockStore, PingStore
 from gatekeeper.ports.policy import PolicySource
 from gatekeeper.ports.records import AdoptionStore, DeploymentStore, PeopleStore, StatementStore
@@ -35,6 +36,7 @@ class Parts:
     statements: StatementStore
     deployments: DeploymentStore
     adoptions: AdoptionStore
+    observations: ObservationStore
     people: PeopleStore
     log: Log
     decide_vault: DecideVault

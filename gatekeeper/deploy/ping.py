@@ -19,6 +19,7 @@ from .calls import CallRefused, caller_id, demand_role, viewer_of
 from .decide import state_event
 from .lock import let_go
 from .parts import Parts
+from .running import what_runs
 
 DEADLINE: Final = timedelta(hours=24)
 MAX_DEADLINE: Final = timedelta(days=14)
@@ -56,7 +57,7 @@ async def accept_ping(parts: Parts, caller: Caller, request: PingRequest, call: 
     demand_served(policy, request.environment)
     demand_role(policy, caller, request.environment, request.component, _PINGERS)
     demand_deployed(policy, request.environment, request.component)
-    runs = await _running(parts, caller, request.environment, request.component)
+    runs = await what_runs(parts, viewer_of(caller), request.environment, request.component)
     artifact = request.artifact or (runs.artifact if runs else None)
     if artifact is None:
         raise CallRefused("ping-malformed", "nothing runs there yet, so the ping has to name an artifact")
@@ -99,7 +100,7 @@ async def accept_rollback(
             return earlier, False
         detail = "that digest was never deployed there" if to else "nothing else was ever deployed there"
         raise CallRefused("never-deployed", f"{detail}; see the rollback set: pingee rollback {environment} {component} --list")
-    runs = await _running(parts, caller, environment, component)
+    runs = await what_runs(parts, viewer_of(caller), environment, component)
     return await _create(
         parts,
         caller,
@@ -121,11 +122,14 @@ async def accept_rollback(
 async def rollback_set(parts: Parts, caller: Caller | None, environment: str, component: str) -> tuple[DeploymentRecord, ...]:
     """What may be brought back there, newest first: each pair of artifact and configuration once; the pair that runs now is not among them."""
     history = await parts.deployments.history(environment, component, viewer_of(caller), limit=200)
+    runs = await what_runs(parts, viewer_of(caller), environment, component)
     pairs: dict[tuple[Digest, str], DeploymentRecord] = {}
     for row in history:
         if row.state == State.DEPLOYED:
             pairs.setdefault((row.artifact, row.config), row)
-    return tuple(pairs.values())[1:]
+    if runs is not None:
+        pairs.pop((runs.artifact, runs.config), None)
+    return tuple(pairs.values())
 
 
 async def cancel(parts: Parts, caller: Caller, ping_id: str, reason: str) -> Ping:
@@ -172,11 +176,6 @@ async def _earlier(parts: Parts, caller: Caller, call: CallKey) -> Ping | None:
     """The caller's ping of exactly this call, if it is among the newest."""
     pings = await parts.pings.list_pings(PingFilter(caller=caller_id(caller), limit=200), viewer_of(caller))
     return next((ping for ping in pings if (ping.new.idempotency_key, ping.new.body) == (call.key, call.body)), None)
-
-
-async def _running(parts: Parts, caller: Caller, environment: str, component: str) -> DeploymentRecord | None:
-    rows = await parts.deployments.running(viewer_of(caller), environment=environment, component=component)
-    return rows[0] if rows else None
 
 
 async def _create(

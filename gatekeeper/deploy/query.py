@@ -17,6 +17,7 @@ from gatekeeper.model.strictjson import JsonValue
 from gatekeeper.model.verified import Checked, Refusal
 from gatekeeper.policy.document import Policy
 from gatekeeper.ports.artifacts import BlobMissing
+from gatekeeper.ports.observations import Observation
 from gatekeeper.ports.pings import Ping
 from gatekeeper.ports.records import ADOPTED, AdoptionRecord, ArtifactRecord, DeploymentRecord, StatementRecord
 from gatekeeper.verify.builder import BuilderRoot
@@ -80,6 +81,35 @@ def deployment_json(row: DeploymentRecord) -> dict[str, JsonValue]:
         "log_index": row.decision_index,
         "outcome_index": row.outcome_index,
         "since": render_moment(moment(row.at)),
+    }
+
+
+async def running_json(
+    parts: Parts, viewer: Viewer, *, environment: str | None = None, component: str | None = None, drifted_only: bool = False
+) -> list[dict[str, JsonValue]]:
+    """Rows of `running`: what was deployed last, each with its `drift`, null where the target runs just that. Raises `PortError`."""
+    rows = await parts.deployments.running(viewer, environment=environment, component=component)
+    drift = {(d.environment, d.component): d for d in await parts.observations.drift(viewer, environment=environment, component=component)}
+    return _joined(rows, drift, drifted_only=drifted_only)
+
+
+def _joined(rows: Sequence[DeploymentRecord], drift: dict[tuple[str, str], Observation], *, drifted_only: bool) -> list[dict[str, JsonValue]]:
+    items: list[dict[str, JsonValue]] = []
+    for row in rows:
+        found = drift.get((row.environment, row.component))
+        if found is not None or not drifted_only:
+            items.append({**deployment_json(row), "drift": None if found is None else _drift_json(found)})
+    return items
+
+
+def _drift_json(found: Observation) -> dict[str, JsonValue]:
+    return {
+        "kind": None if found.kind is None else found.kind.value,
+        "running": found.running,
+        "config": found.config,
+        "order": found.order,
+        "target": found.target,
+        "observed": render_moment(moment(found.observed_at)),
     }
 
 

@@ -8,6 +8,8 @@ MANIFEST: Final = f"{_OWN}/manifest/v1"
 VOTE: Final = f"{_OWN}/vote/v1"
 PIPELINE: Final = f"{_OWN}/pipeline/v1"
 DECISION: Final = f"{_OWN}/decision/v1"
+OVERRIDE: Final = f"{_OWN}/override/v1"
+ROLLBACK_BUNDLE: Final = f"{_OWN}/rollback-bundle/v1"
 
 STATEMENT_V1: Final = "https://in-toto.io/Statement/v1"
 IN_TOTO_PAYLOAD: Final = "application/vnd.in-toto+json"

@@ -57,6 +57,8 @@ class Inclusion:
     growth: bytes
     """`old N`, consistency hashes, blank line, checkpoint (log format, 1.6)"""
     size: int
+    also: tuple[bytes, ...] = ()
+    """a `.tlog-proof` for each further entry that was asked for, against the same checkpoint"""
 
 
 class Log(Protocol):
@@ -70,8 +72,10 @@ class Log(Protocol):
         """
         ...
 
-    async def prove(self, index: int, *, old_size: int = 0) -> Inclusion:
+    async def prove(self, index: int, *, old_size: int = 0, also: Sequence[int] = ()) -> Inclusion:
         """Wait until a published checkpoint covers `index` and prove inclusion in it, and consistency from `old_size` (0: none).
+
+        `also` are further indices, proven against that same checkpoint.
 
         Raises `Unavailable("log-unavailable")` when nothing is published within the sequencer's bound, and `AheadOfLog` where `old_size`
         is larger than what is published.

@@ -23,6 +23,7 @@ from typing import Protocol, TypeAlias
 
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.frame import PartName, PartSpec
+from gatekeeper.model.moment import Moment
 
 
 class TargetUnavailable(Exception):
@@ -171,6 +172,24 @@ class ComponentStatus:
     """the artifact that runs now, as far as the target can see; None: nothing does"""
     config: str | None
     """configuration commit of what runs now"""
+    override: Digest | None = None
+    """the override order by which it runs, where it was no deploy"""
+
+
+@dataclass(frozen=True)
+class OverrideReport:
+    """An override that two people made at the target. All of it is the target's word; `envelope` is the order as they signed it."""
+
+    order: Digest
+    component: str
+    digest: Digest
+    signers: tuple[str, ...]
+    """names, as the target's own file of keys has them"""
+    applied_at: Moment
+    outcome: LastOutcome
+    record: Digest
+    """head of the target's hash-chained record when it had come to its end"""
+    envelope: bytes
 
 
 @dataclass(frozen=True)
@@ -196,6 +215,10 @@ class TargetStatus:
     """vkey"""
     components: tuple[ComponentStatus, ...]
     adopted: tuple[AdoptedStatus, ...] = ()
+    overrides: tuple[OverrideReport, ...] = ()
+    """those of which the target was not told that the log has them"""
+    record: str = ""
+    """what the target says of its own record: `intact`, or how it is damaged"""
 
     def component(self, name: str) -> ComponentStatus | None:
         """The component of that name, if a receipt was ever accepted for it."""

@@ -16,6 +16,7 @@ from .deployments import PostgresDeployments
 from .locks import PostgresLocks
 from .log_store import PostgresLog
 from .migrate import migrate, shipped_migrations
+from .observations import PostgresObservations
 from .people import PostgresPeople
 from .pings import PostgresPings
 from .queries import load_queries
@@ -42,6 +43,7 @@ class Database:
         self.statements = PostgresStatements(bridge, clock)
         self.deployments = PostgresDeployments(bridge, clock)
         self.adoptions = PostgresAdoptions(bridge)
+        self.observations = PostgresObservations(bridge)
         self.people = PostgresPeople(bridge, clock)
 
     def log(self, origin: str) -> PostgresLog:

@@ -61,7 +61,7 @@ class PostgresDeployments:
         rows = await self._bridge.read(
             lambda unit: unit.rows(_Q["running"], viewer_clearances=clearances(viewer), environment=environment, component=component)
         )
-        return [_deployment(row) for row in rows]
+        return [read_deployment(row) for row in rows]
 
     async def history(self, environment: str, component: str, viewer: Viewer, limit: int = 50) -> Sequence[DeploymentRecord]:
         """See `DeploymentStore.history`."""
@@ -70,10 +70,11 @@ class PostgresDeployments:
                 _Q["history"], environment=environment, component=component, viewer_clearances=clearances(viewer), count=limit
             )
         )
-        return [_deployment(row) for row in rows]
+        return [read_deployment(row) for row in rows]
 
 
-def _deployment(row: Row) -> DeploymentRecord:
+def read_deployment(row: Row) -> DeploymentRecord:
+    """A row of `deployment` as a record."""
     values = dict(row) | {"label": read_label(row)}
     values["commit"] = values.pop("source_commit")
     return DeploymentRecord(**values)

@@ -142,14 +142,16 @@ class Sequencer:
         finally:
             self._waiting.discard(waiting)
 
-    async def prove(self, index: int, *, old_size: int = 0) -> Inclusion:
+    async def prove(self, index: int, *, old_size: int = 0, also: Sequence[int] = ()) -> Inclusion:
         """See `Log.prove`. Negative numbers are bugs and raise ValueError."""
-        if index < 0 or old_size < 0:
+        if min(index, old_size, *also) < 0:
             raise ValueError("an index and a size are not negative")
-        view = await self._covering(max(index + 1, min(old_size, self._edge.size)))
+        view = await self._covering(max(index + 1, min(old_size, self._edge.size), *(other + 1 for other in also)))
         if old_size > view.size:
             raise AheadOfLog("ahead-of-log", f"size {old_size} was never published here")
         wanted: frozenset[Node] = nodes_for_inclusion(index, view.size)
+        for other in also:
+            wanted |= nodes_for_inclusion(other, view.size)
         if old_size:
             wanted |= nodes_for_consistency(old_size, view.size)
         nodes = await self._reader.nodes(view.edge, wanted)
@@ -162,6 +164,7 @@ class Sequencer:
             proof=encode_proof(TlogProof(index, prove_inclusion(index, view.size, node), view.note)),
             growth=encode_growth(Growth(old_size, growth, view.note)),
             size=view.size,
+            also=tuple(encode_proof(TlogProof(other, prove_inclusion(other, view.size, node), view.note)) for other in also),
         )
 
     def published(self) -> Published | None:

@@ -34,8 +34,11 @@ def signed_by(envelope: UntrustedEnvelope, key: object) -> bool:
     """Whether the envelope's one signature is by this key over its PAE. None, two, or a key of any other kind: no."""
     if len(envelope.signatures) != 1:
         return False
-    signature = envelope.signatures[0][1]
-    message = pae(envelope.payload_type, envelope.payload)
+    return signature_by(envelope.signatures[0][1], pae(envelope.payload_type, envelope.payload), key)
+
+
+def signature_by(signature: bytes, message: bytes, key: object) -> bool:
+    """Whether this is a signature by this key over exactly this message; a key of any other kind than the two: no."""
     try:
         if isinstance(key, Ed25519PublicKey):
             key.verify(signature, message)

@@ -13,7 +13,7 @@ from gatekeeper.api.problem import ApiError
 from gatekeeper.deploy.calls import viewer_of
 from gatekeeper.deploy.explain import explain
 from gatekeeper.deploy.parts import Parts
-from gatekeeper.deploy.query import deployment_json, ping_json
+from gatekeeper.deploy.query import ping_json, running_json
 from gatekeeper.ports.pings import PingFilter
 
 _HEADERS: Final = {
@@ -46,14 +46,14 @@ def page_routes(parts: Parts) -> Blueprint:
     @routes.get("/")
     async def get_index() -> Response:
         viewer = viewer_of(reader(parts))
-        running = [deployment_json(row) for row in await parts.deployments.running(viewer)]
+        running = await running_json(parts, viewer)
         pings = [ping_json(ping, public_url="") for ping in await parts.pings.list_pings(PingFilter(limit=25), viewer)]
         return page("index.html", running=running, pings=pings)
 
     @routes.get("/running")
     async def get_running() -> Response:
         viewer = viewer_of(reader(parts))
-        return page("running.html", running=[deployment_json(row) for row in await parts.deployments.running(viewer)])
+        return page("running.html", running=await running_json(parts, viewer))
 
     @routes.get("/pings/<ping_id>")
     async def get_ping(ping_id: str) -> Response:

@@ -23,7 +23,7 @@ STEPS = [
     "deny-stale-vote", "deny-wrong-bytes", "second-version", "rollback",
     "hostile-build", "promote-same-digest", "secrets-per-environment", "config-only", "config-rollback", "deny-unreviewed-config",
     "deny-direct-deploy", "deny-replay", "deny-other-target", "deny-fork", "deny-late", "deny-wrong-builder", "deny-stolen-token",
-    "health-rollback", "restart-mid-deploy", "shadow-adopt",
+    "health-rollback", "restart-mid-deploy", "override", "shadow-adopt",
 ]  # fmt: skip
 
 

@@ -204,7 +204,8 @@ async def _prepare(house: House, database: Database, directory: Path) -> tuple[P
     await _store_records(database, made.digest, commit, before, tree, str(repository.path), vote)
     parts = replace(
         house.parts, clock=_clock,
-        pings=database.pings, locks=database.locks, statements=database.statements, deployments=database.deployments, adoptions=database.adoptions, people=database.people,
+        pings=database.pings, locks=database.locks, statements=database.statements, deployments=database.deployments,
+        adoptions=database.adoptions, observations=database.observations, people=database.people,
         artifacts=store, review=GitReview(open_git(directory / "git"), clock=time.monotonic),
     )  # fmt: skip
     now = _clock()

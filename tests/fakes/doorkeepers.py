@@ -29,7 +29,7 @@ def free_port() -> int:
 class InstalledDoorkeeper:
     """One installation; every call is a process of its own, as under sshd."""
 
-    def __init__(self, directory: Path, gatekeeper: Gatekeeper) -> None:
+    def __init__(self, directory: Path, gatekeeper: Gatekeeper, override_keys: bytes | None = None) -> None:
         self.directory, self.gatekeeper, self.port = directory, gatekeeper, free_port()
         self.place = Place.below(directory)
         files = directory / "given"
@@ -38,6 +38,9 @@ class InstalledDoorkeeper:
         (files / "receipt-keys").write_bytes(gatekeeper.receipt_keys)
         arguments = ["--dir", str(directory), "install", "--target", gatekeeper.target, "--instance", "production", "--environment", "production"]
         arguments += ["--component", f"hello={self.port}", "--log-policy", str(files / "log-policy"), "--receipt-keys", str(files / "receipt-keys")]
+        if override_keys is not None:
+            (files / "override-keys").write_bytes(override_keys)
+            arguments += ["--override-keys", str(files / "override-keys")]
         assert main(arguments) == 0
 
     def command(self, *words: str) -> list[str]:
@@ -73,8 +76,8 @@ class InstalledDoorkeeper:
 
 
 @contextmanager
-def installed(directory: Path, gatekeeper: Gatekeeper | None = None):
-    door = InstalledDoorkeeper(directory, gatekeeper or Gatekeeper())
+def installed(directory: Path, gatekeeper: Gatekeeper | None = None, override_keys: bytes | None = None):
+    door = InstalledDoorkeeper(directory, gatekeeper or Gatekeeper(), override_keys)
     try:
         yield door
     finally:

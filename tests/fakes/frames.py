@@ -31,6 +31,7 @@ from gatekeeper.tlog.merkle import EMPTY_ROOT, CompactRange, leaf_hash, node_has
 from gatekeeper.tlog.note import Note, NoteSignature, ed25519_vkey, encode_note, encode_vkey
 from gatekeeper.tlog.proof import TlogProof, encode_proof
 from gatekeeper.verify.dsse import envelope_json, pae
+from gatekeeper.verify.rollback import BundleMember, RollbackBundle, encode_rollback_bundle
 
 ORIGIN = "production.test/log/2026"
 COMMIT = "c" * 40
@@ -218,6 +219,15 @@ class Gatekeeper:
             PartName.LAYER: artifact.layer,
             PartName.SETTINGS: settings,
         }
+
+    def bundle(self, members: list[tuple[bytes, int]], *, log: MemoryLog | None = None, key=None, others=(), **changes) -> bytes:
+        """A rollback bundle over receipts and their indices, the deploy's own first; `others` are members with proofs of their own."""
+        log = log or self.log
+        named = {"instance": self.instance, "environment": "production", "component": "hello", "target": self.target, "reported": ()} | changes
+        proven = (*(BundleMember(receipt, log.proof(index)) for receipt, index in members), *others)
+        payload = encode_rollback_bundle(RollbackBundle(members=proven, **named))
+        signature = (key or self.key).sign(pae(uris.ROLLBACK_BUNDLE, payload), ec.ECDSA(hashes.SHA256()))
+        return encode_canonical(envelope_json(uris.ROLLBACK_BUNDLE, payload, [("", signature)]))
 
     def deploy(
         self, artifact: Artifact, *, old: int, settings: bytes = b"", configuration: bytes | None = None, **changes

@@ -105,13 +105,14 @@ class HouseLog:
             raise EntryConflict("entry-conflict", "other bytes under this id")
         return Appended(index, leaf_hash(body))
 
-    async def prove(self, index, *, old_size=0):
+    async def prove(self, index, *, old_size=0, also=()):
         await trio.lowlevel.checkpoint()
         if old_size > len(self.tree.entries):
             raise AheadOfLog("ahead-of-log", "never published")
         if index >= len(self.tree.entries):
             raise Unavailable("log-unavailable", "no such entry")
-        return Inclusion(self.tree.proof(index), self.tree.growth(old_size), len(self.tree.entries))
+        others = tuple(self.tree.proof(other) for other in also)
+        return Inclusion(self.tree.proof(index), self.tree.growth(old_size), len(self.tree.entries), others)
 
     def entries(self, kind):
         return [(index, entry) for index, entry in enumerate(map(parse_entry, self.tree.entries)) if isinstance(entry, kind)]
@@ -217,7 +218,7 @@ class HouseVault(FakeActVault):
         entries = dict(self._house.log.entries(DecisionEntry))
         entry = None if record is None else entries.get(record.index)
         # After its end only what may have been sent may still be asked about.
-        asks = any(row.ping.receipt == receipt and row.ping.state is State.APPLYING for row in self._house.database.state.rows.values())
+        asks = self._house.observing or any(row.ping.receipt == receipt and row.ping.state is State.APPLYING for row in self._house.database.state.rows.values())
         if entry is None or entry.verdict is not Verdict.ALLOW or (self._house.clock() >= entry.not_after and not asks):
             self._house.violations.append(f"a lease for {receipt} without a durable Allow in force")
         return await super().child(receipt=receipt, target=target)
@@ -304,6 +305,7 @@ class House:
         self.artifacts = MemoryArtifacts()
         self.decide_vault = FakeDecideVault()
         self.violations = []
+        self.observing = False
         self.secrets = {}
         self.act_vault = HouseVault(self, settings={(ENVIRONMENT, COMPONENT): self.secrets}, clock=self.clock)
         self.relay = FakeRelay({})
@@ -329,6 +331,7 @@ class House:
             statements=self.database.statements,
             deployments=self.database.deployments,
             adoptions=self.database.adoptions,
+            observations=self.database.observations,
             people=self.database.people,
             log=self.log,
             decide_vault=self.decide_vault,

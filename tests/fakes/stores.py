@@ -14,6 +14,7 @@ import trio
 from gatekeeper.model.ping import WAITING, State, may_move
 from gatekeeper.ports.errors import Rejected, Unavailable
 from gatekeeper.ports.log import Appended, HeadMoved, OutcomeUnknown
+from gatekeeper.ports.observations import ObservedPlace
 from gatekeeper.ports.pings import Held, IdempotencyConflict, Ping, PingEvent, StalePing
 from gatekeeper.tlog.merkle import CompactRange
 
@@ -68,6 +69,7 @@ class _State:
         self.artifacts, self.statements, self.votes = {}, {}, {}
         self.receipts, self.deployments, self.people, self.tokens = {}, {}, {}, {}
         self.adoptions = {}
+        self.observations, self.orders = {}, {}
         self.logs = {}
         self.living, self.leads, self.numbers = set(), {}, count(1)
         self.subscriptions = set()
@@ -95,6 +97,7 @@ class FakeDatabase:
         self.pings, self.locks = FakePings(self), FakeLocks(self)
         self.statements, self.deployments, self.people = FakeStatements(self), FakeDeployments(self), FakePeople(self)
         self.adoptions = FakeAdoptions(self)
+        self.observations = FakeObservations(self)
 
     def log(self, origin):
         return FakeLogStore(self, origin)
@@ -355,6 +358,61 @@ class FakeAdoptions(_Store):
         async with self._faults.around("adoptions_of"):
             found = [a for a in self._state.adoptions.values() if a.artifact == artifact and a.log_index is not None and viewer.may_read(a.label)]
             return sorted(found, key=lambda a: (a.at, a.id))
+
+
+class FakeObservations(_Store):
+    async def places(self):
+        async with self._faults.around("places"):
+            newest, deployed = {}, {}
+            for record in sorted(self._state.deployments.values(), key=lambda record: record.decision_index):
+                newest[record.environment, record.component] = record
+            for record in sorted(self._state.deployments.values(), key=lambda record: (record.at, record.outcome_index)):
+                if record.state == "deployed":
+                    deployed[record.environment, record.component] = record
+            heard = {place: seen.observed_at for place, seen in self._state.observations.items()}
+            return [ObservedPlace(newest[place], deployed.get(place), heard.get(place)) for place in sorted(newest)]
+
+    async def observe(self, observation):
+        async with self._faults.around("observe"):
+            place = (observation.environment, observation.component)
+            old = self._state.observations.get(place)
+            if old is None or old.observed_at <= observation.observed_at:
+                self._state.observations[place] = observation
+
+    async def drift(self, viewer, *, environment=None, component=None):
+        async with self._faults.around("drift"):
+            newest = {}
+            for record in sorted(self._state.deployments.values(), key=lambda record: record.decision_index):
+                if viewer.may_read(record.label):
+                    newest[record.environment, record.component] = record.receipt
+            seen = [self._state.observations[place] for place in sorted(self._state.observations)]
+            return [
+                one
+                for one in seen
+                if viewer.may_read(one.label)
+                and one.kind is not None
+                and environment in (None, one.environment)
+                and component in (None, one.component)
+                and newest.get((one.environment, one.component)) == one.receipt
+            ]
+
+    async def add_order(self, record):
+        async with self._faults.around("add_order"):
+            return self._state.orders.setdefault((record.target, record.order), record)
+
+    async def order(self, target, order):
+        async with self._faults.around("order"):
+            return self._state.orders.get((target, order))
+
+    async def order_logged(self, target, order, log_index):
+        async with self._faults.around("order_logged"):
+            self._state.orders[target, order] = replace(self._state.orders[target, order], log_index=log_index)
+
+    async def reported(self, target, component):
+        async with self._faults.around("reported"):
+            logged = [o for o in self._state.orders.values() if (o.target, o.component) == (target, component) and o.log_index is not None]
+            newest = sorted(sorted(logged, key=lambda o: o.order), key=lambda o: o.applied_at, reverse=True)
+            return [o.order for o in newest[:64]]
 
 
 class FakePeople(_Store):

@@ -13,6 +13,7 @@ import trio
 
 from clients.doorkeeper import checks
 from clients.doorkeeper.artifact import parse_config, parse_manifest
+from clients.doorkeeper.bundle import Bundle, check_arriving
 from clients.doorkeeper.settings import join_settings, parse_settings
 from clients.doorkeeper.state import NOTHING, ComponentMemory, Memory, Outcome, Release, Remembered
 from clients.doorkeeper.target import Caps, ComponentSlot, InstalledTarget, Pinned, parse_receipt_keys
@@ -27,6 +28,7 @@ from gatekeeper.ports.target import (
     ApplyFailed,
     ComponentStatus,
     LastOutcome,
+    OverrideReport,
     Part,
     Phase,
     Progress,
@@ -59,6 +61,9 @@ class FakeTarget:
         self.adopted: list[AdoptedStatus] = []
         self.kept: dict[Digest, dict[PartName, bytes]] = {}
         """bytes of what was adopted, which a frame leaves out"""
+        self.bundles: list[Bundle] = []
+        self.overrides: list[OverrideReport] = []
+        self.record = "intact, 1 lines"
 
     async def apply(
         self, address: TargetAddress, credential: SshCredential, receipt: Digest, parts: Sequence[Part], *, progress: Callable[[Progress], None]
@@ -91,7 +96,28 @@ class FakeTarget:
             cosigner="fake+00000000+AA==",
             components=tuple(_component(name, memory) for name, memory in self._memory.components),
             adopted=tuple(self.adopted),
+            overrides=tuple(self.overrides),
+            record=self.record,
         )
+
+    def override(self, component: str, report: OverrideReport, config: str) -> None:
+        """Two people were there: what they ordered runs."""
+        memory = self._memory.component(component)
+        assert memory is not None
+        assert memory.healthy is not None
+        running = replace(memory.healthy, artifact=report.digest, config=config)
+        self._memory = self._memory.with_component(component, replace(memory, healthy=running, override=report.order))
+        self.overrides.append(report)
+
+    def stop(self, component: str) -> None:
+        """Nothing runs any more."""
+        memory = self._memory.component(component)
+        assert memory is not None
+        self._memory = self._memory.with_component(component, replace(memory, healthy=None))
+
+    def forget(self) -> None:
+        """The host was installed anew."""
+        self._memory = NOTHING
 
     def _take(self, named: Digest, parts: Sequence[Part], data: dict[PartName, bytes]) -> Answer:
         for part in parts:
@@ -111,6 +137,12 @@ class FakeTarget:
             return Refused(settings.reason, settings.detail)
         if PartName.MANIFEST not in data:
             data = data | self.kept[found.statement.subject]
+        if PartName.ROLLBACK_BUNDLE in data:
+            arrived = check_arriving(data[PartName.ROLLBACK_BUNDLE], found, self._pinned)
+            if isinstance(arrived, Refusal):
+                return Refused(arrived.reason, arrived.detail)
+            self.bundles.append(arrived)
+            self.overrides = [report for report in self.overrides if report.order not in arrived.reported]
         refused = checks.check_manifest(data[PartName.MANIFEST], found.statement) or checks.check_config(
             data[PartName.CONFIG], parse_manifest(data[PartName.MANIFEST]), digest_of(data[PartName.LAYER]), len(data[PartName.LAYER])
         )
@@ -148,4 +180,5 @@ def _component(name: str, memory: ComponentMemory) -> ComponentStatus:
         size=memory.size,
         running=None if healthy is None else healthy.artifact,
         config=None if healthy is None else healthy.config,
+        override=memory.override,
     )

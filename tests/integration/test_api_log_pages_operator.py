@@ -11,6 +11,7 @@ from gatekeeper.deploy.decide import state_event
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.label import Compartment
 from gatekeeper.model.ping import State
+from gatekeeper.ports.observations import DriftKind, Observation
 from gatekeeper.tlog.checkpoint import open_checkpoint
 from gatekeeper.tlog.entry import parse_entry
 from gatekeeper.tlog.logpolicy import parse_log_policy
@@ -155,3 +156,29 @@ async def test_a_database_that_is_away_is_503_everywhere_and_liveness_stays(api)
         problem = (await api.get(path)).refused(503, "environment-unavailable")
         assert problem["retryable"] is True
     (await api.get("/metrics", port=api.operator_port)).refused(503, "environment-unavailable")
+
+
+async def test_drift_is_told_by_the_api_and_the_page_to_who_may_know(api):
+    """RUNNINGINFO: what the target runs, where that is not what was deployed."""
+    secret = frozenset({Compartment("embargo:cve-1")})
+    stores = api.house.database
+    for component, label in (("shop", frozenset()), ("vault", secret), ("calm", frozenset())):
+        record = deployment(component.ljust(32, "0"), component=component, receipt=digest_of(component.encode()), label=label)
+        await stores.deployments.add_deployment(record)
+        kind = None if component == "calm" else DriftKind.OVERRIDE
+        running, order = digest_of(b"running " + component.encode()), digest_of(b"order")
+        await stores.observations.observe(
+            Observation("production", component, "host-1", kind, running, "d" * 40, order, record.receipt, record.at, label)
+        )
+    rows = (await api.get("/v1/running")).json["items"]
+    assert {row["component"]: row["drift"] and row["drift"]["kind"] for row in rows} == {"shop": "override", "calm": None}
+    (row,) = (await api.get("/v1/running?drift")).json["items"]
+    assert row["drift"] == {
+        "kind": "override", "running": digest_of(b"running shop"), "config": "d" * 40, "order": digest_of(b"order"), "target": "host-1",
+        "observed": "2026-11-21T10:00:00Z",
+    }  # fmt: skip
+    assert (await api.get("/v1/running?drift&component=calm")).json["items"] == []
+    page = (await api.get("/running")).body.decode()
+    assert "<strong>override</strong>" in page
+    assert digest_of(b"running shop")[7:19] in page
+    assert digest_of(b"running vault")[7:19] not in page

@@ -35,7 +35,7 @@ def test_first_and_second_deploy_then_same_receipt_again(door):
     code, answer = door.apply(receipt2, items2)
     assert (code, answer["outcome"]) == (0, "healthy")
     assert door.page() == "none 2"
-    assert not settings.exists()
+    assert settings.stat().st_mode & 0o777 == 0o600  # kept as long as the release that ran with them may be brought back
 
     key = parse_vkey(door.status()["cosigner"])
     line = parse_signature_lines(answer["cosignature"].encode() + b"\n")[0]

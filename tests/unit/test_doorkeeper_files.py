@@ -301,7 +301,7 @@ TARGET = 'version = 1\ntarget = "host-1"\ninstance = "production"\nenvironment =
         (TARGET + '[components.hello]\nrestart = ["systemctl"]\nhealth_port = 1\n', "absolute"),
         (TARGET + '[components.hello]\nrestart = ["/bin/systemctl"]\n', "health_port"),
         (TARGET + 'sealed = "allowed"\n[components.hello]\nport = 80\n', "/sealed"),
-        (TARGET + 'override = "any"\n[components.hello]\nport = 80\n', "/override"),
+        (TARGET + 'override = "all"\n[components.hello]\nport = 80\n', "/override"),
     ],
 )
 def test_target_file_refused(text, reason):

@@ -1,0 +1,91 @@
+"""The rollback bundle as the target believes it: every member's receipt and proof are checked as those of a frame are.
+
+Pure: bytes and values in, an answer out. What differs from a frame's own receipt: a member's `not_after` has passed long ago, and its index lies
+below the last one accepted. When the bundle arrives, every proof must lead to the checkpoint that the frame was accepted under, so a member of a
+private tree is a fork as its deploy would have been. Read again for an override, the proofs are checked once more against the pinned log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gatekeeper.model.digest import Digest
+from gatekeeper.model.receipt import parse_receipt, receipt_id
+from gatekeeper.model.verified import Refusal
+from gatekeeper.tlog.checkpoint import Checkpoint
+from gatekeeper.verify.receipt import verify_decision_statement
+from gatekeeper.verify.rollback import BundleMember, verify_rollback_bundle
+
+from .checks import Acceptable, check_inclusion, check_meant_here
+from .target import Pinned
+
+
+@dataclass(frozen=True)
+class Member:
+    """A release that may be brought back here: its artifact, and the receipt under which it was deployed."""
+
+    artifact: Digest
+    receipt: Digest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that holds here. `reported`: override orders that the log has."""
+
+    component: str
+    members: tuple[Member, ...]
+    reported: tuple[Digest, ...]
+
+    def holds(self, artifact: Digest) -> bool:
+        """Whether the artifact may be brought back."""
+        return any(member.artifact == artifact for member in self.members)
+
+
+def check_bundle(data: bytes, component: str, pinned: Pinned) -> Bundle | Refusal:
+    """Whether a bundle is the gatekeeper's, for this component here, with nothing in it but logged Allows. Raises ValueError for other bytes."""
+    return _check(data, component, pinned, None)
+
+
+def check_arriving(data: bytes, found: Acceptable, pinned: Pinned) -> Bundle | Refusal:
+    """As `check_bundle`, for the bundle of a frame: its first member is the frame's receipt, and all stand under the frame's checkpoint."""
+    bundle = _check(data, found.statement.component, pinned, found.checkpoint.checkpoint)
+    if isinstance(bundle, Refusal):
+        return bundle
+    if not bundle.members or bundle.members[0].receipt != found.receipt:
+        return Refusal("receipt-other-target", "the rollback bundle was made for another deploy")
+    return bundle
+
+
+def _check(data: bytes, component: str, pinned: Pinned, under: Checkpoint | None) -> Bundle | Refusal:
+    verified = verify_rollback_bundle(data, pinned.receipt_keys)
+    if isinstance(verified, Refusal):
+        return verified
+    bundle, target = verified.value, pinned.target
+    named = (bundle.instance, bundle.environment, bundle.component, bundle.target)
+    if named != (target.instance, target.environment, component, target.name):
+        return Refusal("receipt-other-target", "the rollback bundle is for another target, environment or component")
+    members = []
+    for raw in bundle.members:
+        member = _check_member(raw, component, pinned, under)
+        if isinstance(member, Refusal):
+            return Refusal(member.reason, f"rollback bundle: {member.detail}")
+        members.append(member)
+    return Bundle(component, tuple(members), bundle.reported)
+
+
+def _check_member(raw: BundleMember, component: str, pinned: Pinned, under: Checkpoint | None) -> Member | Refusal:
+    receipt = parse_receipt(raw.receipt)
+    statement = verify_decision_statement(receipt.statement, pinned.receipt_keys)
+    if isinstance(statement, Refusal):
+        return statement
+    inclusion = check_inclusion(receipt, raw.proof, statement, pinned)
+    if isinstance(inclusion, Refusal):
+        return inclusion
+    if under is not None and inclusion.checkpoint.checkpoint != under:
+        return Refusal("receipt-missing", "a proof leads to another checkpoint than the frame's")
+    elsewhere = check_meant_here(statement.value, pinned)
+    if elsewhere is not None:
+        return elsewhere
+    if statement.value.component != component:
+        return Refusal("receipt-other-target", "a member is of another component")
+    return Member(statement.value.subject, receipt_id(raw.receipt))
