@@ -195,7 +195,7 @@ async def test_the_frame_of_what_was_adopted_holds_no_bytes_of_ours(house):
     house.target.apply = noted
     ping, _ = await accept_rollback(house.parts, house.operator(), ENVIRONMENT, COMPONENT, to=None, reason="", call=BACK)
     await house.to_the_end(ping)
-    assert sent[-1] == [PartName.RECEIPT, PartName.PROOF, PartName.CONSISTENCY, PartName.CONFIGURATION, PartName.SETTINGS]
+    assert sent[-1] == [PartName.RECEIPT, PartName.PROOF, PartName.CONSISTENCY, PartName.ROLLBACK_BUNDLE, PartName.CONFIGURATION, PartName.SETTINGS]
 
 
 @pytest.mark.parametrize("forgery", ["no row", "not logged", "other bytes", "other place", "other artifact"])
