@@ -16,7 +16,7 @@ def sweep(place: Place) -> None:
         for directory in (place.var, place.var / "current", place.var / "processes", place.forks, *_entries(place.var / "settings")):
             for draft in filter(_is_draft, _entries(directory)):
                 draft.unlink()
-        for component in _entries(place.var / "releases"):
+        for component in (*_entries(place.var / "releases"), *_entries(place.var / "artifacts")):
             for draft in filter(_is_draft, _entries(component)):
                 _put_away(draft)
     except OSError as error:

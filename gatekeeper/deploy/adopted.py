@@ -35,5 +35,7 @@ async def adopted_there(parts: Parts, candidate: Candidate, viewer: Viewer) -> E
 
 def _says(record: AdoptionRecord, candidate: Candidate) -> bool:
     entry = parse_entry(record.entry)
-    place = (candidate.environment, candidate.component)
-    return isinstance(entry, AdoptEntry) and (entry.environment, entry.component) == place and entry.running == (candidate.artifact,)
+    if not isinstance(entry, AdoptEntry):
+        return False
+    wanted = (candidate.environment, candidate.component, (candidate.artifact,), candidate.config)
+    return (entry.environment, entry.component, entry.running, entry.candidate_config) == wanted

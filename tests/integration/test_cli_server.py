@@ -100,6 +100,8 @@ def ping(state="pending", **changes):
         "component": "hello",
         "artifact": ARTIFACT,
         "commit": "1" * 40,
+        "config": "c" * 40,
+        "purpose": "deploy",
         "state": state,
         "reasons": [],
         "log_index": None,
@@ -123,7 +125,7 @@ def test_a_ping_without_wait_is_accepted_or_already_denied(gatekeeper, capsys, s
     (_, _, headers, body) = gatekeeper.calls[0]
     assert json.loads(body) == {"artifact": ARTIFACT, "component": "hello", "environment": "production", "reason": "why"}
     assert len(headers["Idempotency-Key"]) == 32
-    assert "state      " + state in capsys.readouterr().out
+    assert ["state", state] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
 WAITED = [
@@ -289,6 +291,8 @@ def test_explain_shows_every_rule_and_escapes_what_comes_from_outside(gatekeeper
             "component": "hello",
             "environment": "production",
             "artifact": ARTIFACT,
+            "config": "c" * 40,
+            "purpose": "deploy\x1b[0m",
             "ping_id": "p1",
             "rules": rows,
             "next_step": {"text": "a reviewer votes\u202e", "who": "reviewers"},
@@ -337,7 +341,7 @@ def test_what_was_adopted_is_told_as_not_built_by_ci(gatekeeper, capsys):
     assert "production/hello" in out
     assert ARTIFACT in out
     assert "nothing was deployed" in err
-    row = {"environment": "production", "component": "hello", "commit": None, "artifact": ARTIFACT, "since": "2026", "log_index": 7, "purpose": "adopt"}
+    row = {"environment": "production", "component": "hello", "commit": None, "artifact": ARTIFACT, "config": "c" * 40, "since": "2026", "log_index": 7, "purpose": "adopt"}
     for path, words in (("/v1/running", ["running"]), ("/v1/rollbacks", ["rollback", "production", "hello", "--list"])):
         gatekeeper.answers["GET", path] = (200, {"items": [row]})
         assert main(words) == 0

@@ -20,6 +20,7 @@ from tests.fakes.doorkeepers import installed
 from tests.fakes.frames import GREETER, Artifact, make_artifact, parts_of
 
 ARGV = ("python3", "greeter.py", "{port}")
+BACK = b'[values]\nGREETING = "back"\n'
 
 
 @pytest.fixture
@@ -75,12 +76,12 @@ def adopted(door):
 
 def rollback(door, artifact: Digest, *, old, **changes):
     """An Allow for bytes that the gatekeeper never had: the frame leaves them out."""
-    named = Artifact(b"", b"", b"")
-    statement = replace(
-        door.gatekeeper.statement(named), subject=artifact, purpose=Purpose.ROLLBACK, evidence=(EvidenceItem("adopted", "present", digest_of(b"entry")),)
-    )
+    unknown = Artifact(b"", b"", b"")
+    honest = door.gatekeeper.statement(unknown, configuration=BACK)
+    evidence = (*honest.evidence, EvidenceItem("adopted", "present", digest_of(b"entry")))
+    statement = replace(honest, subject=artifact, purpose=Purpose.ROLLBACK, evidence=evidence)
     receipt = door.gatekeeper.receipt(replace(statement, **changes))
-    items = door.gatekeeper.items(named, receipt, index=len(door.gatekeeper.log.entries) - 1, old=old, settings=b"GREETING=back\n")
+    items = door.gatekeeper.items(unknown, receipt, index=len(door.gatekeeper.log.entries) - 1, old=old, configuration=BACK)
     for name in (PartName.MANIFEST, PartName.CONFIG, PartName.LAYER):
         del items[name]
     return parts_of(items)[0].sha256, items

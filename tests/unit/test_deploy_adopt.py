@@ -9,7 +9,7 @@ from gatekeeper.deploy.adopt import adopt
 from gatekeeper.deploy.calls import CallRefused
 from gatekeeper.deploy.ping import CallKey, PingRequest, accept_ping, accept_rollback, rollback_set
 from gatekeeper.deploy.query import deployment_json, provenance
-from gatekeeper.model.decision import Verdict
+from gatekeeper.model.decision import Purpose, Verdict
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.frame import PartName
 from gatekeeper.model.ping import State
@@ -207,7 +207,7 @@ async def test_a_row_that_the_log_does_not_bear_out_brings_nothing_back(house, f
     entry = entries(house)[0]
     changes = {
         "not logged": {"log_index": None},
-        "other bytes": {"entry": encode_entry(replace(entry, candidate_config="8" * 40))},
+        "other bytes": {"entry": encode_entry(replace(entry, config="8" * 40))},
         "other place": {"log_index": 1},
         "other artifact": {"artifact": digest_of(b"another")},
     }
@@ -219,6 +219,14 @@ async def test_a_row_that_the_log_does_not_bear_out_brings_nothing_back(house, f
     ended = await house.step(ping)
     assert (ended.state, ended.verdict) == (State.DENIED, Verdict.DENY)
     assert {"never-deployed", "bad-signature"} <= set(ended.reasons)
+
+
+async def test_it_comes_back_with_the_configuration_that_was_adopted_with_it_and_no_other(house):
+    await adopting(house)
+    house.clock.ahead(60)
+    await house.deployed("1", commit=NEW_COMMIT)
+    ping = await house.ping(D0.digest, purpose=Purpose.ROLLBACK, commit=None, config="8" * 40)
+    assert "never-deployed" in (await house.step(ping)).reasons
 
 
 async def test_an_entry_about_another_place_in_the_log_is_no_adoption_here(house):

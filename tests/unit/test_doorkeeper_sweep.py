@@ -33,9 +33,10 @@ def test_half_written_files_go_and_whole_ones_stay(tmp_path):
 
 def test_a_release_that_was_being_written_goes(tmp_path):
     place = Place.below(tmp_path)
-    make(place, ("releases/hello/.bb.new/out", "releases/hello/aa/out"))
+    make(place, (f"{folder}/hello/{name}" for folder in ("releases", "artifacts") for name in (".bb.new/out", "aa/out")))
     sweep(place)
-    assert [path.name for path in (place.var / "releases" / "hello").iterdir()] == ["aa"]
+    for folder in ("releases", "artifacts"):
+        assert [path.name for path in (place.var / folder / "hello").iterdir()] == ["aa"]
 
 
 @pytest.mark.parametrize(("there", "kept"), [(("aa", ".aa.old"), "aa"), ((".aa.old", ".aa.new"), ".aa.old"), ((".aa.old",), ".aa.old")])
