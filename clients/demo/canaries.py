@@ -70,8 +70,8 @@ def house_leaks(stage: Stage, needles: Needles) -> set[Leak]:
 
 
 def expected_places(found: Mapping[str, Installed]) -> set[Leak]:
-    """Where each secret belongs: in the settings of its own workload."""
-    return {Leak(f"{name}/{key}", str(one.file)) for name, one in found.items() for key in one.secrets}
+    """Where each secret belongs: in the settings of its own workload, of what runs and of the releases kept for an override."""
+    return {Leak(f"{name}/{key}", str(file)) for name, one in found.items() for key in one.secrets for file in one.file.parent.iterdir()}
 
 
 def _workload(stage: Stage, instance: InstanceWorld) -> int:
