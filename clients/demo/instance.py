@@ -139,7 +139,7 @@ origin = "{self.origin}"
 public_url = "https://{HOST}:{self.ports.public}"
 state = "state"
 allow_s = {self.plan.allow_s}
-observe_s = 2
+observe_s = 30
 
 [public]
 host = "{HOST}"

@@ -152,7 +152,7 @@ def _config_file(instance: InstanceWorld, built: Built) -> Path:
 def _wait_for_reason(stage: Stage, instance: InstanceWorld, ping: str, reason: str) -> Any:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        found = stage.pingee(instance, "status", ping, "-o", "json").document()
+        found = stage.look(instance, ping)
         if reason in found["reasons"]:
             return found
         time.sleep(0.1)

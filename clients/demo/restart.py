@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ GRACE_S: Final = 60
 MIDDLE_S: Final = 30.0
 END_S: Final = 60.0
 _POLL_S: Final = 0.02
-_ASK_AGAIN_S: Final = 0.3
+_ASK_AGAIN_S: Final = 0.1
 _OVER: Final = ("denied", "failed", "rolled-back", "unresponsive", "cancelled")
 
 
@@ -78,7 +79,7 @@ def _wait_for_the_middle(stage: Stage, production: InstanceWorld, ping: str, bef
     deadline = time.monotonic() + MIDDLE_S
     while len(accepted := accepted_by(stage, production)) == before and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-    found = stage.pingee(production, "status", ping, "-o", "json").document()
+    found = stage.look(production, ping)
     if found["state"] != "applying" or accepted[before:] != [found["receipt_id"]]:
         raise StepFailed(f"ping {ping} is not in the middle of its deploy: {found['state']} {found['detail']}, accepted {accepted[before:]}")
     return str(found["receipt_id"])
@@ -88,10 +89,9 @@ def _wait_for_the_end(stage: Stage, production: InstanceWorld, ping: str) -> Any
     deadline = time.monotonic() + END_S
     last = "no answer"
     while time.monotonic() < deadline:
-        done = stage.pingee(production, "status", ping, "-o", "json", code=None)
         # Without gatekeeper or database there is no answer: that is what was killed.
-        if done.code == 0:
-            found = done.document()
+        with suppress(OSError, StepFailed):
+            found = stage.look(production, ping)
             if found["state"] == "deployed":
                 return found
             last = f"{found['state']} ({', '.join(found['reasons'])}: {found['detail']})"

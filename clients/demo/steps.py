@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .calls import call
 from .control import ControlRefused, Do, ask_keeper
 from .git import commit_all, git
 from .platform import Platform, Run
@@ -206,11 +207,18 @@ class Stage:
         except ControlRefused as error:
             raise StepFailed(str(error)) from error
 
+    def look(self, instance: InstanceWorld, ping: str) -> Any:
+        """What `pingee status` prints, asked for directly: a step that waits asks often, and each command is a Python that starts."""
+        answer = call(instance, f"/v1/pings/{ping}")
+        if answer.status != 200:
+            raise StepFailed(f"the ping {ping} cannot be read: {answer.status} {answer.code}")
+        return answer.document()
+
     def wait_for(self, instance: InstanceWorld, ping: str, state: str, *, seconds: float = 60) -> Any:
         """The ping in this state; another end, or the deadline, fails the step."""
         deadline = time.monotonic() + seconds
         while True:
-            found = self.pingee(instance, "status", ping, "-o", "json").document()
+            found = self.look(instance, ping)
             if found["state"] == state:
                 return found
             if found["state"] in ("denied", "failed", "rolled-back", "unresponsive", "cancelled", "deployed") or time.monotonic() > deadline:
