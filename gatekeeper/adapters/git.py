@@ -12,7 +12,7 @@ import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -187,15 +187,15 @@ class Mirror:
         await self._make()
         return await self._git.run(*arguments, git_dir=self._path, stdin=stdin, max_output=max_output)
 
-    async def fetch(self) -> None:
-        """Fetch now, or share the fetch of another caller that begins after this call.
+    async def fetch(self, *, unless: Callable[[], Awaitable[bool]] | None = None) -> None:
+        """Fetch now, or share the fetch of another caller that begins after this call; not at all where `unless` has come true meanwhile.
 
-        Waits where the last fetch began less than `interval_s` ago. Raises `Unavailable("vcs-unavailable")`.
+        Waits where the last fetch began less than `interval_s` ago. Raises `Unavailable("vcs-unavailable")`, and what `unless` raises.
         """
         asked_at = self._clock()
         async with self._lock:
             if self._fetched_at is not None:
-                if self._fetched_at >= asked_at:
+                if self._fetched_at >= asked_at or (unless is not None and await unless()):
                     return
                 # Not refused: what was fetched a moment ago may be stale, and the caller has a deadline of its own.
                 await trio.sleep(max(0.0, self._interval_s - (self._clock() - self._fetched_at)))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from gatekeeper.model.digest import is_commit
@@ -50,7 +51,7 @@ class GitReview:
         try:
             mirror = self._mirror(repository)
             if not await _reaches(mirror, commit):
-                await mirror.fetch()
+                await mirror.fetch(unless=partial(_reaches, mirror, commit))
                 if not await _reaches(mirror, commit):
                     return Absent()
             data = await self._commits.get((repository, commit), lambda: mirror.commit_bytes(commit))
@@ -65,7 +66,7 @@ class GitReview:
         try:
             mirror = self._mirror(repository)
             if (repository, commit, than) not in self._ancestry and not await _holds_both(mirror, commit, than):
-                await mirror.fetch()
+                await mirror.fetch(unless=partial(_holds_both, mirror, commit, than))
                 if not await _holds_both(mirror, commit, than):
                     return Absent()
             older = await self._ancestry.get((repository, commit, than), lambda: mirror.is_ancestor(commit, than))

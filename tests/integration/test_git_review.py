@@ -227,6 +227,30 @@ async def test_callers_share_one_fetch_that_begins_after_they_asked(repository, 
     assert await mirror.holds(repository.git("rev-parse", "HEAD"))
 
 
+async def test_a_question_asked_while_a_fetch_runs_is_answered_by_what_it_brings(repository, tmp_path):
+    """A new commit is asked for twice at once, for its revision and for its age: the second does not wait for a fetch of its own."""
+    first = repository.commit({"a": "1"})
+    review = GitReview(open_git(tmp_path / "state"), clock=Clock(), interval_s=1000)
+    mirror = review._mirror(str(repository.path))
+    fetch = mirror._fetch
+
+    async def with_another_question():
+        nursery.start_soon(age)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        await fetch()
+
+    async def age():
+        found.append(await review.is_older("hello", str(repository.path), first, second))
+
+    mirror._fetch = with_another_question
+    found = []
+    second = repository.commit({"a": "2"})
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            assert isinstance(await review.revision("hello", str(repository.path), second), Present)
+    assert found == [Present(value=True)]
+
+
 PERSON = "alice <alice@example.org> 1 +0000"
 
 
