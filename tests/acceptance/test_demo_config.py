@@ -23,7 +23,7 @@ def entry(demo, index, name="production"):
 
 
 def runs(demo, name):
-    (row,) = ask(demo, name, "running", name)
+    (row,) = [row for row in ask(demo, name, "running", name) if row["component"] == demo.world.component]
     return row
 
 
