@@ -25,16 +25,15 @@ def override(stage: Stage, telling: Telling, production: InstanceWorld) -> None:
     with telling.step("override", what) as detail:
         before = _runs(stage, production)["artifact"]
         wanted = _other_release(stage, production, before)
-        body = stage.fetch(production)
-        for part in STOPPED:
+        stopped = [part for part in STOPPED if part in stage.world.parts]
+        detail |= {part: "goes on: its server was given, and is not the demo's to stop" for part in STOPPED if part not in stopped}
+        for part in stopped:
             stage.stop(part)
         try:
             detail |= _while_down(stage, production, before, wanted)
         finally:
-            for part in reversed(STOPPED):
+            for part in reversed(stopped):
                 stage.start(part)
-        if stage.fetch(production) == body:
-            raise StepFailed("the page is that of the release that ran before")
         row = _drift(stage, production, wanted)
         detail |= {"drift": row["drift"]["kind"], "recorded": row["artifact"], "runs": row["drift"]["running"]}
         index, entry = _late_entry(stage, production, detail["order"])

@@ -44,6 +44,7 @@ def test_the_whole_demo_on_a_given_server_leaves_it_as_it_was(server):
     assert "tamper-detected" in done.stdout
     assert "rollback" in done.stdout
     assert "database: not shown: its server was given, and is not the demo's to kill" in done.stdout
+    assert "database: goes on: its server was given, and is not the demo's to stop" in done.stdout
     assert server.sql(DATABASES) == before
     assert "canary" not in done.stdout + done.stderr
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,9 +34,9 @@ def test_a_replica_that_lost_a_login_stops_with_2_and_says_which(demo):
     production = demo.world.instance("production")
     directory = Path(demo.world.directory)
     config = Path(production.log_file).with_name("second.toml")
-    lines = Path(production.log_file).with_name("gatekeeper.toml").read_text().splitlines()
-    lines = ["port = 0" if line.startswith("port = ") and number < 15 else line for number, line in enumerate(lines)]
-    config.write_text("\n".join(lines).replace('state = "state"', 'state = "second"') + "\n")
+    listeners, database, rest = Path(production.log_file).with_name("gatekeeper.toml").read_text().partition("[database]")
+    listeners = re.sub(r"^port = \d+$", "port = 0", listeners, flags=re.MULTILINE)
+    config.write_text((listeners + database + rest).replace('state = "state"', 'state = "second"'))
     address = VaultAddress((directory / "vault" / "address").read_text().strip(), directory / "vault" / "ca.pem")
     supervisor = (directory / "operator" / "supervisor.token").read_text().strip()
     secrets = {name: bootstrap.mint_wrapped(address, supervisor, f"production-{name}") for name in ("log", "decide", "act")}
