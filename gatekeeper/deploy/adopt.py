@@ -9,18 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from gatekeeper.model.caller import Caller
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.label import Viewer
 from gatekeeper.ports.errors import PortError, Unavailable
 from gatekeeper.ports.pings import IdempotencyConflict
 from gatekeeper.ports.records import ADOPTED, AdoptionRecord, DeploymentRecord
-from gatekeeper.ports.target import SshCredential, TargetUnavailable
+from gatekeeper.ports.target import TargetUnavailable
 from gatekeeper.tlog.entry import AdoptEntry, encode_entry
 
+from .ask import ask_status
 from .calls import CallRefused, caller_id, demand_role, viewer_of
 from .parts import Parts
 from .people import pseudonym_of_account
@@ -96,15 +94,10 @@ async def _asked(parts: Parts, target: str, component: str, *, name: str) -> Dig
     address = parts.addresses.get(target)
     if address is None:
         raise Unavailable("target-unavailable", f"no address is configured for target {target}")
-    key = Ed25519PrivateKey.generate()
-    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
     try:
-        certificate = await parts.act_vault.status_certificate(target=target, name=name, public_key=public)
+        status = await ask_status(parts, address, name=name)
     except PortError as error:
         raise Unavailable("vault-unavailable", error.detail) from None
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-    try:
-        status = await parts.target.status(address, SshCredential(pem, certificate.text), None)
     except TargetUnavailable as error:
         raise Unavailable("target-unavailable", str(error)) from None
     if status.component(component) is not None:

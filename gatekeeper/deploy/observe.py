@@ -1,7 +1,7 @@
 """Asks our targets what they run, now and then: what differs from the last deployment is drift, and an override made there is logged, late.
 
-- Each question takes a credential bound to the place's newest receipt, whose Allow is proven to be in the log first: so no lease, not even one
-  for a question, is without a logged Allow behind it. It is ended at once; after a crash in between it dies within ten minutes by itself.
+- A question goes under a certificate that the vault lets read and no more, to the target that the policy names for the place. It takes no lease,
+  so places that were only adopted are asked too; its key id tells an auditor of the vault which target the observer asked (`question_id`).
 - An override is logged when two people whose keys stand in the policy signed it: a target alone can write nothing into the log. Its entry is
   drafted once, stored, and only then appended, so N replicas and restarts write one entry.
 - A target that cannot be asked is no drift: what was seen last stands until it is heard again. While a ping holds the place nobody asks.
@@ -11,44 +11,35 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 import trio
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gatekeeper.model.decision import Verdict
 from gatekeeper.model.digest import Digest
-from gatekeeper.model.fields import FieldError
 from gatekeeper.model.label import Viewer
 from gatekeeper.model.moment import moment
-from gatekeeper.model.receipt import parse_receipt
-from gatekeeper.model.strictjson import MalformedJson
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.ports.errors import PortError
 from gatekeeper.ports.log import EntryConflict
 from gatekeeper.ports.observations import DriftKind, Observation, ObservedPlace, OverrideRecord
-from gatekeeper.ports.records import DeploymentRecord
-from gatekeeper.ports.target import ComponentStatus, LastOutcome, OverrideReport, SshCredential, TargetUnavailable
+from gatekeeper.ports.records import ADOPTED, DeploymentRecord
+from gatekeeper.ports.target import ComponentStatus, LastOutcome, OverrideReport, TargetAddress, TargetStatus, TargetUnavailable
 from gatekeeper.tlog.entry import OverrideEntry, encode_entry
-from gatekeeper.tlog.errors import TlogError
 from gatekeeper.tlog.person import KEY_BYTES, hidden_text
 from gatekeeper.verify.errors import Malformed
 from gatekeeper.verify.override import SignedOrder, verify_override_order
-from gatekeeper.verify.receipt import parse_receipt_key, verify_decision_statement
 
-from .decide import BrokenAllow
+from .ask import ask_status
 from .parts import Parts
 from .people import pseudonym_of
-from .proven import demand_in_log
 
 _log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 4
 ASK_S: Final = 200.0
 """the longest question: a doorkeeper may have to put back a release first"""
-_END_S: Final = 5.0
 
 
 async def run_observer(parts: Parts, interval_s: float) -> None:
@@ -65,7 +56,7 @@ async def run_observer(parts: Parts, interval_s: float) -> None:
 
 
 async def observe_all(parts: Parts, fresh: timedelta = timedelta()) -> None:
-    """Ask about every place that was ever deployed to and not heard of within `fresh`. Raises `PortError` where the places cannot be read."""
+    """Ask about every place ever deployed to or adopted and not heard of within `fresh`. Raises `PortError` where the places cannot be read."""
     limit, places = trio.CapacityLimiter(AT_ONCE), await parts.observations.places()
     async with trio.open_nursery() as nursery:
         for place in places:
@@ -81,8 +72,6 @@ async def _observe(parts: Parts, place: ObservedPlace, limit: trio.CapacityLimit
                 await observe_place(parts, place)
         except (PortError, TargetUnavailable, trio.TooSlowError) as error:
             _log.info("%s cannot be asked now: %s", where, error)
-        except BrokenAllow as error:
-            _log.error("ALARM: the newest receipt of %s does not hold: %s", where, error)
         except Exception:  # noqa: BLE001 -- one place's bug must not stop every deploy; it is tried again and stays visible in the log
             _log.exception("looking at %s failed with a bug of ours", where)
 
@@ -90,47 +79,50 @@ async def _observe(parts: Parts, place: ObservedPlace, limit: trio.CapacityLimit
 async def observe_place(parts: Parts, place: ObservedPlace) -> None:
     """Ask the target of one place, log what was overridden there, and keep what drifted.
 
-    Raises `BrokenAllow`, `PortError`, and `TargetUnavailable` where the target cannot be asked.
+    Raises `PortError`, and `TargetUnavailable` where the target cannot be asked.
     """
-    receipt = place.newest.receipt
-    if receipt is None:
-        return  # what was adopted has no receipt that a credential could be bound to
-    target = await _target_of(parts, place.newest, receipt)
-    address = parts.addresses.get(target)
+    environment, component = place.newest.environment, place.newest.component
+    address = _address_of(parts, environment, component)
     if address is None or await _held(parts, place.newest):
         return
-    asked_at = parts.clock()
-    child = await parts.act_vault.child(receipt=receipt, target=target)
-    try:
-        key = Ed25519PrivateKey.generate()
-        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
-        certificate = await parts.act_vault.ssh_certificate(child, public_key=public)
-        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-        status = await parts.target.status(address, SshCredential(pem, certificate.text), receipt)
-    finally:
-        await _end(parts, child.accessor)
+    asked_at, target = parts.clock(), address.name
+    status = await ask_status(parts, address, name=question_id(parts.origin, target))
     if status.record and not status.record.startswith("intact"):
         _log.error("ALARM: the record of target %s is %s", target, status.record)
     for report in status.overrides:
-        if report.component == place.newest.component:
+        if report.component == component:
             await _log_override(parts, place.newest, target, report)
-    component = status.component(place.newest.component)
-    if component is not None and _at_work(component, place.newest):
+    remembered = status.component(component)
+    if remembered is not None and _at_work(remembered, place.newest):
         return
+    told = _told(status, component)
     await parts.observations.observe(
         Observation(
-            environment=place.newest.environment,
-            component=place.newest.component,
+            environment=environment,
+            component=component,
             target=target,
-            kind=_drift(place, component),
-            running=None if component is None else component.running,
-            config=None if component is None else component.config,
-            order=None if component is None else component.override,
-            receipt=receipt,
+            kind=_drift(place.running, told),
+            running=None if told is None else told.running,
+            config=None if told is None else told.config,
+            order=None if told is None else told.order,
+            deployment=place.newest.ping_id,
             observed_at=asked_at,
             label=place.newest.label,
         )
     )
+
+
+def question_id(origin: str, target: str) -> str:
+    """Key id of the certificates under which the observer of a log asks a target: always the same, so an auditor can tell its questions."""
+    return _id_of("pingee.observe/v1", origin, target)
+
+
+def _address_of(parts: Parts, environment: str, component: str) -> TargetAddress | None:
+    """Of the place's one target; None where the policy does not name the place any more, or the settings do not name the target."""
+    known = parts.policy.current().components.get(component)
+    if known is None or environment not in known.targets:
+        return None
+    return parts.addresses.get(known.targets[environment][0])
 
 
 async def _held(parts: Parts, newest: DeploymentRecord) -> bool:
@@ -145,47 +137,35 @@ def _at_work(component: ComponentStatus, newest: DeploymentRecord) -> bool:
     return component.outcome is LastOutcome.IN_PROGRESS or not settled
 
 
-def _drift(place: ObservedPlace, component: ComponentStatus | None) -> DriftKind | None:
-    if place.running is None:
-        return None if component is None or component.running is None else DriftKind.UNMANAGED
-    if component is None:
+@dataclass(frozen=True)
+class _Told:
+    """What a target says of a component that it knows. `running` None: nothing runs; `config` None: also where what was adopted runs."""
+
+    running: Digest | None
+    config: str | None
+    order: Digest | None
+
+
+def _told(status: TargetStatus, component: str) -> _Told | None:
+    remembered = status.component(component)
+    if remembered is not None:
+        return _Told(remembered.running, remembered.config, remembered.override)
+    adopted = next((one for one in status.adopted if one.component == component), None)
+    return None if adopted is None else _Told(adopted.artifact if adopted.runs else None, None, None)
+
+
+def _drift(recorded: DeploymentRecord | None, told: _Told | None) -> DriftKind | None:
+    if recorded is None:
+        return None if told is None or told.running is None else DriftKind.UNMANAGED
+    if told is None:
         return DriftKind.UNMANAGED
-    if component.running is None:
+    if told.running is None:
         return DriftKind.STOPPED
-    if component.override is not None:
+    if told.order is not None:
         return DriftKind.OVERRIDE
-    same = (component.running, component.config) == (place.running.artifact, place.running.config)
-    return None if same else DriftKind.UNMANAGED
-
-
-async def _target_of(parts: Parts, deployment: DeploymentRecord, receipt_id: Digest) -> str:
-    """The one target of a deployment's receipt, which is a signed Allow that stands in the log."""
-    record = await parts.deployments.receipt(receipt_id, Viewer(who="observer", clearances=deployment.label))
-    if record is None:
-        raise BrokenAllow("there is no such receipt")
-    try:
-        receipt = parse_receipt(record.receipt)
-        checked = verify_decision_statement(receipt.statement, [parse_receipt_key(pem) for pem in parts.receipt_keys])
-        if isinstance(checked, Refusal):
-            raise BrokenAllow(checked.detail)
-        await demand_in_log(parts, receipt.entry, receipt.index)
-    except (MalformedJson, FieldError, Malformed, TlogError) as error:
-        raise BrokenAllow(str(error)) from error
-    statement = checked.value
-    place = (parts.instance, deployment.environment, deployment.component)
-    if statement.verdict is not Verdict.ALLOW or (statement.instance, statement.environment, statement.component) != place:
-        raise BrokenAllow("it is no Allow for that place")
-    if receipt.origin != parts.origin or len(statement.targets) != 1:
-        raise BrokenAllow("it is not of this log, or not for one target")
-    return statement.targets[0]
-
-
-async def _end(parts: Parts, accessor: str) -> None:
-    with trio.CancelScope(shield=True), trio.move_on_after(_END_S):
-        try:
-            await parts.act_vault.end(accessor)
-        except PortError as error:
-            _log.warning("the token of a question could not be ended, it dies within ten minutes by itself: %s", error)
+    # No target knows under which configuration we adopted what ran there before us.
+    config = None if recorded.purpose == ADOPTED else recorded.config
+    return None if (told.running, told.config) == (recorded.artifact, config) else DriftKind.UNMANAGED
 
 
 async def _log_override(parts: Parts, deployment: DeploymentRecord, target: str, report: OverrideReport) -> None:
@@ -220,7 +200,7 @@ async def _draft(parts: Parts, deployment: DeploymentRecord, target: str, report
     people = [policy.people[name] for name in signed.value.signers]
     salt, order = parts.random(KEY_BYTES), signed.value.order
     entry = OverrideEntry(
-        entry_id=_entry_id(parts.origin, target, report.order),
+        entry_id=_id_of("pingee.override/v1", parts.origin, target, report.order),
         origin=parts.origin,
         at=parts.now(),
         config=policy.commit,
@@ -259,6 +239,6 @@ def _believed(report: OverrideReport, keys: dict[str, tuple[bytes, ...]]) -> Ver
         return Refusal("override-signers", f"the order does not parse: {error}")
 
 
-def _entry_id(origin: str, target: str, order: Digest) -> str:
-    """The same at every replica and after every restart."""
-    return hashlib.sha256(b"\0".join((b"pingee.override/v1", origin.encode(), target.encode(), order.encode()))).hexdigest()[:32]
+def _id_of(*words: str) -> str:
+    """32 hex digits, the same at every replica and after every restart."""
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:32]

@@ -37,8 +37,8 @@ class Observation:
     running: Digest | None
     config: str | None
     order: Digest | None
-    receipt: Digest
-    """the newest deployment's when the target was asked; another deployment since then voids the observation"""
+    deployment: str
+    """`ping_id` of the newest deployment when the target was asked; another deployment since then voids the observation"""
     observed_at: datetime
     label: Label = field(default=PUBLIC)
 
@@ -69,7 +69,7 @@ class OverrideRecord:
 
 @dataclass(frozen=True)
 class ObservedPlace:
-    """A place that was deployed to: its newest deployment of any state, its newest `deployed` one, and when its target was last heard."""
+    """A place that was deployed to or adopted: its newest deployment of any state, its newest `deployed` one, and when its target was last heard."""
 
     newest: DeploymentRecord
     running: DeploymentRecord | None
@@ -80,7 +80,7 @@ class ObservationStore(Protocol):
     """Observations and override orders. Reads for people take a Viewer; what the observer asks for its own work takes none."""
 
     async def places(self) -> Sequence[ObservedPlace]:
-        """Every place that was ever deployed to, of any label: for the observer alone."""
+        """Every place that was ever deployed to or adopted, of any label: for the observer alone."""
         ...
 
     async def observe(self, observation: Observation) -> None:

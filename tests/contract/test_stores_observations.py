@@ -8,6 +8,7 @@ import pytest
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.label import ANONYMOUS, Viewer
 from gatekeeper.ports.observations import DriftKind, Observation, ObservedPlace, OverrideRecord
+from gatekeeper.ports.records import ADOPTED
 from tests.fakes.records import NOW, SECRET, deployment
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ def seen(**changes):
         "running": OTHER,
         "config": "d" * 40,
         "order": digest_of(b"order"),
-        "receipt": NEW,
+        "deployment": "2" * 32,
         "observed_at": LATER,
     }
     return Observation(**values | changes)
@@ -88,12 +89,22 @@ async def test_drift_is_the_newest_observation_of_a_place(deployed):
 
 async def test_a_deployment_since_then_voids_an_observation(deployed):
     store = deployed.observations
-    await store.observe(seen(receipt=OLD))
+    await store.observe(seen(deployment="1" * 32))
     assert list(await store.drift(ANONYMOUS)) == []
     await store.observe(seen())
     assert list(await store.drift(ANONYMOUS)) == [seen()]
     await deployed.deployments.add_deployment(deployment("4" * 32, receipt=OTHER, decision_index=5, outcome_index=6, state="failed"))
     assert list(await store.drift(ANONYMOUS)) == []
+
+
+async def test_what_was_adopted_drifts_too_until_it_is_deployed_over(database):
+    adopted = deployment("a" * 32, receipt=None, commit=None, purpose=ADOPTED, decision_index=1, outcome_index=1)
+    await database.deployments.add_deployment(adopted)
+    assert list(await database.observations.places()) == [ObservedPlace(adopted, adopted, None)]
+    await database.observations.observe(seen(deployment=adopted.ping_id))
+    assert list(await database.observations.drift(ANONYMOUS)) == [seen(deployment=adopted.ping_id)]
+    await database.deployments.add_deployment(deployment("4" * 32, decision_index=5, outcome_index=6, state="failed", at=LATER))
+    assert list(await database.observations.drift(ANONYMOUS)) == []
 
 
 async def test_labelled_drift_does_not_exist_for_others(deployed):

@@ -179,7 +179,11 @@ class HouseTarget(FakeTarget):
 
     def __init__(self, **names):
         super().__init__(**names)
-        self.accepted, self.answers, self.statuses, self.asked = [], [], [], 0
+        self.accepted, self.answers, self.statuses, self.questions = [], [], [], []
+
+    @property
+    def asked(self):
+        return len(self.questions)
 
     def _take(self, named, parts, data):
         if self.answers:
@@ -190,7 +194,7 @@ class HouseTarget(FakeTarget):
         return answer
 
     async def status(self, address, credential, receipt):
-        self.asked += 1
+        self.questions.append((credential, receipt))
         found = await super().status(address, credential, receipt)
         if self.statuses:
             said = self.statuses.pop(0)
@@ -218,7 +222,7 @@ class HouseVault(FakeActVault):
         entries = dict(self._house.log.entries(DecisionEntry))
         entry = None if record is None else entries.get(record.index)
         # After its end only what may have been sent may still be asked about.
-        asks = self._house.observing or any(row.ping.receipt == receipt and row.ping.state is State.APPLYING for row in self._house.database.state.rows.values())
+        asks = any(row.ping.receipt == receipt and row.ping.state is State.APPLYING for row in self._house.database.state.rows.values())
         if entry is None or entry.verdict is not Verdict.ALLOW or (self._house.clock() >= entry.not_after and not asks):
             self._house.violations.append(f"a lease for {receipt} without a durable Allow in force")
         return await super().child(receipt=receipt, target=target)
@@ -305,7 +309,6 @@ class House:
         self.artifacts = MemoryArtifacts()
         self.decide_vault = FakeDecideVault()
         self.violations = []
-        self.observing = False
         self.secrets = {}
         self.act_vault = HouseVault(self, settings={(ENVIRONMENT, COMPONENT): self.secrets}, clock=self.clock)
         self.relay = FakeRelay({})

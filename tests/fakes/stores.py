@@ -384,7 +384,7 @@ class FakeObservations(_Store):
             newest = {}
             for record in sorted(self._state.deployments.values(), key=lambda record: record.decision_index):
                 if viewer.may_read(record.label):
-                    newest[record.environment, record.component] = record.receipt
+                    newest[record.environment, record.component] = record.ping_id
             seen = [self._state.observations[place] for place in sorted(self._state.observations)]
             return [
                 one
@@ -393,7 +393,7 @@ class FakeObservations(_Store):
                 and one.kind is not None
                 and environment in (None, one.environment)
                 and component in (None, one.component)
-                and newest.get((one.environment, one.component)) == one.receipt
+                and newest.get((one.environment, one.component)) == one.deployment
             ]
 
     async def add_order(self, record):

@@ -168,7 +168,7 @@ async def test_drift_is_told_by_the_api_and_the_page_to_who_may_know(api):
         kind = None if component == "calm" else DriftKind.OVERRIDE
         running, order = digest_of(b"running " + component.encode()), digest_of(b"order")
         await stores.observations.observe(
-            Observation("production", component, "host-1", kind, running, "d" * 40, order, record.receipt, record.at, label)
+            Observation("production", component, "host-1", kind, running, "d" * 40, order, record.ping_id, record.at, label)
         )
     rows = (await api.get("/v1/running")).json["items"]
     assert {row["component"]: row["drift"] and row["drift"]["kind"] for row in rows} == {"shop": "override", "calm": None}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_ssh_public_identity
 
-from gatekeeper.deploy.observe import observe_all, run_observer
-from gatekeeper.deploy.ping import rollback_set
+from gatekeeper.deploy.adopt import adopt
+from gatekeeper.deploy.observe import observe_all, question_id, run_observer
+from gatekeeper.deploy.ping import CallKey, rollback_set
 from gatekeeper.deploy.query import running_json
 from gatekeeper.deploy.running import what_runs
 from gatekeeper.model.decision import Purpose
@@ -21,7 +23,7 @@ from gatekeeper.model.moment import moment
 from gatekeeper.model.ping import State
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.ports.observations import DriftKind
-from gatekeeper.ports.target import LastOutcome, OverrideReport, TargetUnavailable
+from gatekeeper.ports.target import AdoptedStatus, LastOutcome, OverrideReport, TargetUnavailable
 from gatekeeper.tlog.entry import OverrideEntry
 from gatekeeper.verify.dsse import parse_envelope
 from gatekeeper.verify.override import parse_override_order
@@ -30,13 +32,13 @@ from tests.fakes.orders import payload_of, signed
 
 pytestmark = pytest.mark.anyio
 MIDDLE_COMMIT = "2" * 40
+D0 = digest_of(b"what ran before us")
 
 
 @pytest.fixture
 async def house():
     """Version 1, then version 2 deployed; commits 1, 2, 3 in a line."""
     house = House()
-    house.observing = True
     house.one = await house.deployed("1")
     house.review.add(MIDDLE_COMMIT, digest_of(MIDDLE_COMMIT.encode())[7:47])
     house.two = await house.deployed("2", commit=NEW_COMMIT)
@@ -74,15 +76,30 @@ async def drift(house, viewer=ANONYMOUS):
     return [(row["drift"]["kind"], row["drift"]["running"]) for row in await running_json(house.parts, viewer, drifted_only=True)]
 
 
-async def test_what_runs_as_deployed_is_no_drift_and_every_lease_is_ended(house):
-    before = house.act_vault.children
+async def test_what_runs_as_deployed_is_no_drift(house):
     await observe_all(house.parts)
     assert await drift(house) == []
     (row,) = await running_json(house.parts, ANONYMOUS)
     assert (row["artifact"], row["drift"]) == (house.two.new.artifact, None)
-    assert house.act_vault.children == before + 1
-    assert house.used_credentials() == []
-    assert house.violations == []
+    assert [place.observed_at for place in await house.parts.observations.places()] != [None]
+
+
+async def test_questions_take_no_lease_and_go_under_a_certificate_that_only_reads(house):
+    children, ended = house.act_vault.children, list(house.act_vault.ended)
+    await observe_all(house.parts)
+    await observe_all(house.parts)
+    assert (house.act_vault.children, house.act_vault.ended) == (children, ended)
+    certificates = [load_ssh_public_identity(credential.certificate.encode()) for credential, _ in house.target.questions]
+    assert [receipt for _, receipt in house.target.questions] == [None, None]
+    assert [c.critical_options[b"force-command"] for c in certificates] == [b"pingee-doorkeeper status"] * 2
+    assert [c.key_id.decode() for c in certificates] == [question_id(house.parts.origin, TARGET)] * 2
+    assert len({c.public_key().public_bytes_raw() for c in certificates}) == 2, "a key is used for one question"
+
+
+def test_an_auditor_can_name_the_observers_questions():
+    known = hashlib.sha256(b"pingee.observe/v1\0log.example/production\0host-1").hexdigest()[:32]
+    assert question_id("log.example/production", "host-1") == known
+    assert question_id("log.example/production", "host-2") != known
 
 
 async def test_an_override_is_drift_and_one_late_entry_of_two_pseudonyms(house):
@@ -111,7 +128,7 @@ async def test_replicas_and_restarts_write_the_entry_once(house):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("call", ["observations.add_order", "log.append", "observations.order_logged", "target.status", "act_vault.end"])
+@pytest.mark.parametrize("call", ["observations.add_order", "log.append", "observations.order_logged", "target.status", "act_vault.status_certificate"])
 async def test_killed_at_any_step_it_is_logged_once_by_the_next(house, call, when):
     override(house, house.one.new.artifact)
     tap = Tap(at=(call, 0), when=when)
@@ -170,6 +187,12 @@ async def test_a_target_alone_writes_nothing_into_the_log(house, how, caplog):
     assert [kind for kind, _ in await drift(house)] == ["override"]  # never reported: drift shows it all the same
 
 
+async def test_an_order_for_another_component_is_not_logged_as_this_ones(house):
+    override(house, house.one.new.artifact, component="other")
+    await observe_all(house.parts)
+    assert (late(house), house.database.state.orders) == ([], {})
+
+
 async def test_people_who_come_into_the_policy_later_are_logged_then(house):
     stranger = Ed25519PrivateKey.generate()
     override(house, house.one.new.artifact, house.reviewers["alice"].key, stranger)
@@ -190,7 +213,7 @@ async def test_an_authority_that_is_away_is_no_drift_and_is_asked_again(house, f
         case "target":
             house.target.faults.append(TargetUnavailable("down"))
         case "vault":
-            house.act_vault.refused = Unavailable("vault-unavailable", "sealed")
+            house.act_vault.down = True
         case "log":
             house.log.append, append = _away, house.log.append
         case "database":
@@ -200,8 +223,7 @@ async def test_an_authority_that_is_away_is_no_drift_and_is_asked_again(house, f
     with trio.move_on_after(0.5):
         await run_observer(house.parts, 60)
     assert await drift(house) == []
-    assert house.used_credentials() == []
-    house.act_vault.refused = None
+    house.act_vault.down = False
     if fault == "log":
         house.log.append = append
     await observe_all(house.parts)
@@ -245,6 +267,18 @@ async def test_something_else_that_runs_is_unmanaged(house):
     assert await drift(house) == []
 
 
+async def test_where_nothing_was_ever_healthy_whatever_runs_is_unmanaged():
+    house = House()
+    failing = await house.bring("1")
+    house.target.unhealthy.add(failing)
+    assert (await house.to_the_end(await house.ping(failing))).state is State.FAILED
+    await observe_all(house.parts)
+    assert await house.parts.observations.drift(ANONYMOUS) == []
+    house.target.statuses.append({"running": digest_of(b"by hand")})
+    await observe_all(house.parts)
+    assert [seen.kind for seen in await house.parts.observations.drift(ANONYMOUS)] == [DriftKind.UNMANAGED]
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
@@ -269,20 +303,22 @@ async def test_nobody_asks_while_a_ping_holds_the_place(house):
     assert house.target.asked == 1
 
 
-async def test_a_receipt_that_does_not_hold_gets_no_lease(house, caplog):
-    state = house.database.state
-    newest = state.deployments[house.two.id]
-    children = house.act_vault.children
-    state.receipts[newest.receipt] = replace(state.receipts[newest.receipt], receipt=state.receipts[newest.receipt].receipt[:-1] + b" }")
-    del state.receipts[newest.receipt]
-    await observe_all(house.parts)
-    forged = json.loads(state.receipts[house.one.receipt].receipt)
-    forged["index"] = newest.decision_index
-    record = replace(state.receipts[house.one.receipt], id=newest.receipt, receipt=json.dumps(forged).encode())
-    state.receipts[newest.receipt] = record
-    await observe_all(house.parts)
-    assert house.act_vault.children == children
-    assert caplog.text.count("ALARM: the newest receipt") == 2
+@pytest.mark.parametrize("gone", ["component", "environment", "address"])
+async def test_a_place_that_nothing_names_any_more_is_not_asked(house, gone, caplog):
+    """The policy says which target a place has, and the settings where that is."""
+    parts = house.parts
+    match gone:
+        case "component":
+            del house.policy.files["components/hello.toml"]
+        case "environment":
+            file = house.policy.files["components/hello.toml"]
+            house.policy.files["components/hello.toml"] = file.replace(f"{ENVIRONMENT} = [".encode(), b"lab = [")
+        case "address":
+            parts = replace(parts, addresses={})
+    house.policy.load()
+    house.target.stop(COMPONENT)
+    await observe_all(parts)
+    assert (house.target.asked, await drift(house), caplog.text) == (0, [], "")
 
 
 async def test_a_deployment_ends_the_drift_and_tells_the_target_that_its_order_was_logged(house):
@@ -358,3 +394,61 @@ async def test_the_hidden_incident_is_kept_beside_its_salt(house):
     stored = await house.parts.observations.order(TARGET, report.order)
     assert (stored.reason, stored.incident, stored.signers) == ("it burns", "INC-1", ("alice", "bob"))
     assert parse_override_order(parse_envelope(stored.envelope)).incident == stored.incident
+
+
+@pytest.fixture
+async def adopted():
+    """Version 0 ran before us, and was adopted."""
+    house = House()
+    house.target.adopted = [AdoptedStatus(COMPONENT, D0, runs=True)]
+    await adopt(house.parts, house.operator(), ENVIRONMENT, COMPONENT, reason="", call=CallKey("key-1", digest_of(b"body")))
+    house.clock.ahead(60)
+    return house
+
+
+async def test_what_was_adopted_and_still_runs_is_no_drift(adopted):
+    await observe_all(adopted.parts)
+    assert (adopted.target.asked, await drift(adopted)) == (2, []), "once to adopt, once to observe"
+    (place,) = await adopted.parts.observations.places()
+    assert place.observed_at is not None
+    assert (adopted.act_vault.children, adopted.violations) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ([AdoptedStatus(COMPONENT, D0, runs=False)], ("stopped", None)),
+        ([AdoptedStatus(COMPONENT, digest_of(b"another"), runs=True)], ("unmanaged", digest_of(b"another"))),
+        ([AdoptedStatus("other", D0, runs=True)], ("unmanaged", None)),
+        ([], ("unmanaged", None)),
+    ],
+)
+async def test_what_was_adopted_drifts_until_it_is_deployed_over(adopted, said, expected):
+    adopted.target.adopted = said
+    await observe_all(adopted.parts)
+    assert await drift(adopted) == [expected]
+    await adopted.deployed("1")
+    assert await drift(adopted) == [], "what was seen before a deployment says nothing of it"
+    await observe_all(adopted.parts)
+    assert await drift(adopted) == []
+
+
+async def test_what_was_adopted_and_put_back_by_its_target_is_no_drift(adopted):
+    failing = await adopted.bring("1")
+    adopted.target.unhealthy.add(failing)
+    ended = await adopted.to_the_end(await adopted.ping(failing))
+    assert ended.state is State.FAILED
+    adopted.target.statuses.append({"running": D0, "config": None})
+    await observe_all(adopted.parts)
+    assert await drift(adopted) == []
+    adopted.target.statuses.append({"running": D0, "config": POLICY_COMMIT})
+    await observe_all(adopted.parts)
+    assert await drift(adopted) == [("unmanaged", D0)], "no target can know the configuration that we adopted it under"
+
+
+async def test_what_was_adopted_is_not_what_was_deployed_over_it(adopted):
+    """A target that was put back to the day before its first deploy: it tells of what was adopted, and remembers no deploy."""
+    await adopted.deployed("1")
+    adopted.target.forget()
+    await observe_all(adopted.parts)
+    assert await drift(adopted) == [("unmanaged", D0)]

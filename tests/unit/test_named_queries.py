@@ -6,6 +6,7 @@ import pytest
 
 from gatekeeper.model.ping import ENDED, WAITING
 from gatekeeper.postgres.migrate import DIRECTORY as MIGRATIONS
+from gatekeeper.postgres.migrate import shipped_migrations
 from gatekeeper.postgres.queries import DIRECTORY, Query, load_queries
 
 FILES = sorted(path.stem for path in DIRECTORY.glob("*.sql"))
@@ -29,6 +30,12 @@ def test_what_reads_filters_by_label_or_says_why_not(file, query):
     reads = len(re.findall(r"\bfrom\b", code, re.IGNORECASE))
     filters = code.count("label <@ $viewer_clearances")
     assert reason or (filters == reads > 0), f"{file}.{query.name} reads rows without a Viewer"
+
+
+def test_migrations_are_numbered_one_after_another():
+    names = sorted(path.stem for path in MIGRATIONS.iterdir())
+    assert [int(name.partition("_pre_")[0]) for name in names] == list(range(1, len(names) + 1))
+    assert shipped_migrations() == tuple(names)
 
 
 def test_every_table_has_a_label():

@@ -12,22 +12,22 @@ order by environment, component, at desc, outcome_index desc;
 select environment, component, observed_at from observation;
 
 -- name: observe
-insert into observation (environment, component, label, target, kind, running, config, override_order, receipt, observed_at)
-values ($environment, $component, $label, $target, $kind, $running, $config, $override_order, $receipt, $observed_at)
+insert into observation (environment, component, label, target, kind, running, config, override_order, deployment, observed_at)
+values ($environment, $component, $label, $target, $kind, $running, $config, $override_order, $deployment, $observed_at)
 on conflict (environment, component) do update
 set label = excluded.label, target = excluded.target, kind = excluded.kind, running = excluded.running, config = excluded.config,
-    override_order = excluded.override_order, receipt = excluded.receipt, observed_at = excluded.observed_at
+    override_order = excluded.override_order, deployment = excluded.deployment, observed_at = excluded.observed_at
 where observation.observed_at <= excluded.observed_at;
 
 -- name: drift
--- A deployment since then has its own receipt: what was seen before it says nothing of it.
+-- What was seen before a later deployment says nothing of it.
 select o.* from observation o
 where o.label <@ $viewer_clearances and o.kind is not null
   and ($environment::text is null or o.environment = $environment)
   and ($component::text is null or o.component = $component)
-  and o.receipt = (select d.receipt from deployment d
-                   where d.environment = o.environment and d.component = o.component and d.label <@ $viewer_clearances
-                   order by d.decision_index desc limit 1)
+  and o.deployment = (select d.ping_id from deployment d
+                      where d.environment = o.environment and d.component = o.component and d.label <@ $viewer_clearances
+                      order by d.decision_index desc limit 1)
 order by o.environment, o.component;
 
 -- name: add_order

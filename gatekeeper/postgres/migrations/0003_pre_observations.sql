@@ -9,7 +9,8 @@ create table observation (
     running text,
     config text,
     override_order text,
-    receipt text not null,
+    -- whose newest deployment it was asked about: a ping, or an adoption
+    deployment text not null,
     observed_at timestamptz not null,
     primary key (environment, component)
 );
