@@ -23,18 +23,24 @@ help:
 demo: .venv/.runtime
 	@.venv/bin/pingee demo $(ARGS)
 
-# Every interpreter runs what is pure, the others side by side; the main one runs everything, last, so that its closing line is the last.
+# Every interpreter runs what is pure, beside the main one, which runs everything with two workers: the acceptance tests share one house, which
+# mostly waits. The main one ends last, so that its closing line is the last.
 test: .venv/.dev
 	@main=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-	$(MAKE) -j2 -Orecurse $$(for version in $(PYTHONS); do [ "$$version" = "$$main" ] || echo "pure-$$version"; done) || exit 1; \
-	echo "Python $$main: all tests"
-	@.venv/bin/python -m pytest $(ARGS)
+	others=$$(for version in $(PYTHONS); do [ "$$version" = "$$main" ] || echo "pure-$$version"; done); \
+	$(MAKE) $$others & \
+	echo "Python $$main: all tests"; \
+	.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS); status=$$?; \
+	wait $$! || { echo "pingee: unit and property tests failed on another interpreter: see above" >&2; exit 1; }; \
+	exit $$status
 
 pure-%: FORCE
 	@if ! scripts/find-python "$*" >/dev/null; then echo "Python $*: not found on this machine, not tested"; exit 0; fi; \
 	$(MAKE) ".venv-$*/.dev" || exit 1; \
-	echo "Python $*: unit and property tests"; \
-	".venv-$*/bin/python" -m pytest -q -p no:cacheprovider tests/unit tests/property
+	log=$$(mktemp); \
+	".venv-$*/bin/python" -m pytest -q -p no:cacheprovider tests/unit tests/property >"$$log" 2>&1; status=$$?; \
+	if [ $$status = 0 ]; then echo "Python $*: unit and property tests: $$(tail -n 1 "$$log")"; else cat "$$log"; fi; \
+	rm -f "$$log"; exit $$status
 
 FORCE:
 

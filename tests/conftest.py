@@ -27,7 +27,16 @@ def pytest_configure() -> None:
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    _peers_left_out.extend(item.nodeid for item in items if item.get_closest_marker("peer") is not None)
+    peers = [item.nodeid for item in items if item.get_closest_marker("peer") is not None]
+    _peers_left_out.extend(peers)
+    if peers and hasattr(items[0].config, "workeroutput"):
+        items[0].config.workeroutput["peers"] = peers
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """With several workers each leaves out the same tests; the closing line is written by whoever started them."""
+    _peers_left_out[:] = getattr(node, "workeroutput", {}).get("peers", []) or _peers_left_out
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

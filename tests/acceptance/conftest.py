@@ -14,6 +14,13 @@ from clients.demo.world import read_world
 from tests.fakes.shown_demo import ShownDemo, processes_of, run_demo
 
 
+def pytest_collection_modifyitems(items):
+    """All acceptance tests share one house, so one worker has them all; the others go on beside it, for a house mostly waits."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("house"))
+
+
 @pytest.fixture(scope="session")
 def demo():
     directory = Path(tempfile.mkdtemp(prefix="pingee-acceptance-"))
