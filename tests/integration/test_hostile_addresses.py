@@ -209,12 +209,13 @@ def test_whoever_opens_connections_is_known_and_told_not_to_follow():
                     told = {word.arg: ast.unparse(word.value) for word in node.keywords}
                     opened.setdefault(ast.unparse(node.func), []).append((name, told))
     assert {what: {name for name, _ in places} for what, places in opened.items()} == {
-        "httpx2.Client": {"builder/submit.py", "clients/cli/server.py"},
+        "httpx2.Client": {"builder/submit.py", "clients/cli/reach.py", "clients/cli/server.py"},
         "hvac.Client": {"gatekeeper/adapters/vault.py"},
         "requests.Session": {"gatekeeper/adapters/vault.py"},
         "asyncssh.connect": {"gatekeeper/adapters/ssh.py"},
         "http.client.HTTPConnection": {"clients/doorkeeper/workload.py"},
-        "socket.create_connection": {"builder/forward.py"},  # to the one deployment that the order of an acceptance stage names
+        # to the one deployment that the order of an acceptance stage names; and the doctor's, to the server that its user names
+        "socket.create_connection": {"builder/forward.py", "clients/cli/reach.py"},
     }
     for _, told in opened["httpx2.Client"]:
         assert (told["follow_redirects"], told["trust_env"]) == ("False", "False")

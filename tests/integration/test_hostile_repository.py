@@ -186,7 +186,11 @@ def test_a_build_that_sleeps_is_ended_with_everything_it_started(repository):
     commit = repository.commit({".pipeline/config.yaml": document([f"setsid sleep {mark} & echo started; sleep {mark}"], timeout="2s")})
     with running(repository, commit) as (process, live):
         lines_until(live, "started")
-        assert len(alive(mark)) == 2
+        # Both have been started; that each has become `sleep` may take a moment more.
+        until = time.monotonic() + 1.5
+        while (seen := len(alive(mark))) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert seen == 2
         assert process.wait(15) == 3
         assert '"code": "stage-timeout"' in process.stdout.read()
         assert alive(mark) == []
