@@ -26,6 +26,7 @@ _PLACE: Final = re.compile(r"@\{([a-z_]+)\}")
 _ORIGIN: Final = re.compile(r"[a-z0-9.-]+(?:/[a-z0-9._-]+)+")
 _TARGET: Final = re.compile(r"(?P<name>[^=]+)=(?P<host>\[[0-9a-f:]+\]|[^:\[\]\s\"\\]+):(?P<port>[0-9]{1,5})")
 _PRIVATE: Final = ("gatekeeper/credentials", "vault/passwords")
+_PINS: Final = "gatekeeper/pins"
 _ENVIRONMENTS: Final = ("test", "production")
 """those for which `examples/policy` has files; another begins as a copy of production's"""
 
@@ -83,12 +84,13 @@ def write_instance(directory: Path, new: NewInstance) -> tuple[Path, ...]:
     except FileExistsError:
         raise Failure(Exit.USAGE, f"{draft} is left over from an init that was cut short: remove it first") from None
     try:
-        for name in _PRIVATE:
+        for name in (*_PRIVATE, _PINS):
             (draft / name).mkdir(parents=True)
-            (draft / name).chmod(0o700)
-        (draft / "gatekeeper" / "pins").mkdir()
         for path, text in files.items():
             _write(draft / path, text)
+        # Said outright: whoever runs this may have any umask.
+        for folder in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+            folder.chmod(0o700 if str(folder.relative_to(draft)) in _PRIVATE else 0o755)
         if directory.exists():
             directory.rmdir()
         draft.rename(directory)

@@ -71,12 +71,17 @@ def search_files(needles: Needles, *roots: Path) -> set[Leak]:
     """Leaks in every regular file below the roots, whatever its size, and in its name; and in every git object, which git compresses."""
     leaks: set[Leak] = set()
     for root in roots:
-        for path in (root, *sorted(root.rglob("*"))) if root.is_dir() else (root,):
+        for path in (root, *_below(root)):
             leaks |= {Leak(name, f"the name of {path}") for name in needles.within(path.name.encode(errors="surrogateescape"))}
             leaks |= {Leak(name, str(path)) for name in _within_file(needles, path)}
             if path.name == "objects" and (path.parent / "HEAD").is_file():
                 leaks |= {Leak(name, f"git objects of {path.parent}") for name in needles.within(_git_objects(path.parent))}
     return leaks
+
+
+def _below(root: Path) -> list[Path]:
+    # os.walk passes over a directory that is gone since it was listed, which pathlib does not; of a file it lists nothing.
+    return sorted(Path(folder, name) for folder, folders, files in os.walk(root) for name in (*folders, *files))
 
 
 def _within_file(needles: Needles, path: Path) -> set[str]:
