@@ -51,7 +51,6 @@ ENTRY_EVERY: Final = timedelta(minutes=1)
 async def run_worker(parts: Parts, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Work until cancelled."""
     owed: set[str] = set()
-    working: set[str] = set()
     async with parts.pings.changes() as changes, trio.open_nursery() as nursery:
         task_status.started()
         while True:
@@ -66,15 +65,11 @@ async def run_worker(parts: Parts, *, task_status: trio.TaskStatus[None] = trio.
                 _log.warning("cannot look for due pings: %s", error)
                 due = ()
             for ping in due:
-                # Claimed again while we are still at it: the session that held the first claim was lost. Two workers on one ping would
-                # each spoil the other's moves; the claim is given back by the one who works.
-                if ping.id not in working:
-                    working.add(ping.id)
-                    nursery.start_soon(_work, parts, ping, owed, working)
+                nursery.start_soon(_work, parts, ping, owed)
             await changes.wait(SWEEP_S)
 
 
-async def _work(parts: Parts, ping: Ping, owed: set[str], working: set[str]) -> None:
+async def _work(parts: Parts, ping: Ping, owed: set[str]) -> None:
     try:
         await step(parts, ping)
     except StalePing:
@@ -91,7 +86,6 @@ async def _work(parts: Parts, ping: Ping, owed: set[str], working: set[str]) -> 
         await _again_later(parts, ping)
     finally:
         await _unclaim(parts, ping, owed)
-        working.discard(ping.id)
 
 
 async def _unclaim(parts: Parts, ping: Ping, owed: set[str]) -> None:
