@@ -71,23 +71,33 @@ class LoopThread:
         await trio.lowlevel.checkpoint_if_cancelled()
         work = _Crossing(fn, args)
         with self._lock:
-            if not self._open or self._loop is None:
+            # Pending only what was taken: whoever is told here must not be woken by `_end` as well.
+            if not self._tell(self._begin, work):
                 raise LoopStopped(f"{self._name} is not running")
             self._pending.add(work)
-            self._loop.call_soon_threadsafe(self._begin, work)
         result: T = await trio.lowlevel.wait_task_rescheduled(partial(self._abort, work))
         return result
 
     async def close(self) -> None:
         """Cancel what still runs there, end the loop and join the thread; shielded from cancellation, bounded by `CLOSE_S`. Idempotent."""
         with self._lock:
-            if self._open and self._loop is not None and self._stop is not None:
-                self._loop.call_soon_threadsafe(self._stop.set)
+            if self._stop is not None:
+                self._tell(self._stop.set)
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._thread.join, CLOSE_S)
         if self._thread.is_alive():
             _logger.error("asyncio thread %s did not end within %.0f s and is abandoned", self._name, CLOSE_S)
             self._end()
+
+    def _tell(self, fn: Callable[..., object], *args: object) -> bool:
+        """Have the loop call `fn`; with the lock held. False where it has ended, also before its thread has said so."""
+        if not self._open or self._loop is None:
+            return False
+        try:
+            self._loop.call_soon_threadsafe(fn, *args)
+        except RuntimeError:  # "Event loop is closed"
+            return False
+        return True
 
     def _live(self) -> None:
         try:
@@ -121,8 +131,7 @@ class LoopThread:
     def _abort(self, work: _Crossing, raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
         work.raise_cancel = raise_cancel
         with self._lock:
-            if self._open and self._loop is not None:
-                self._loop.call_soon_threadsafe(work.cancel)
+            self._tell(work.cancel)
         return trio.lowlevel.Abort.FAILED
 
     def _finished(self, work: _Crossing, task: asyncio.Task[Any]) -> None:

@@ -6,7 +6,7 @@ import time
 import pytest
 import trio
 
-from gatekeeper.crossing import LoopStopped, LoopThread, in_thread, open_loop_thread
+from gatekeeper.crossing import LoopStopped, LoopThread, _Crossing, in_thread, open_loop_thread
 
 pytestmark = pytest.mark.anyio
 
@@ -179,3 +179,16 @@ async def test_a_crossing_is_cheap():
         for _ in range(100):
             await loop.run(_name)
         assert time.perf_counter() - started < 5
+
+
+async def test_a_loop_that_is_closed_before_its_thread_says_so_is_stopped():
+    """Between the loop's end and the thread's word about it a call is told at once, and is not among those that are told later."""
+    loop = LoopThread("loop-h")
+    await loop.start()
+    await loop.close()
+    loop._open = True
+    with pytest.raises(LoopStopped, match="loop-h is not running"):
+        await loop.run(_name)
+    assert not loop._pending
+    assert loop._abort(_Crossing(_name, ()), lambda: None) is trio.lowlevel.Abort.FAILED
+    await loop.close()
