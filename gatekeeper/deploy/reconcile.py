@@ -51,6 +51,7 @@ ENTRY_EVERY: Final = timedelta(minutes=1)
 async def run_worker(parts: Parts, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Work until cancelled."""
     owed: set[str] = set()
+    working: set[str] = set()
     async with parts.pings.changes() as changes, trio.open_nursery() as nursery:
         task_status.started()
         while True:
@@ -65,11 +66,15 @@ async def run_worker(parts: Parts, *, task_status: trio.TaskStatus[None] = trio.
                 _log.warning("cannot look for due pings: %s", error)
                 due = ()
             for ping in due:
-                nursery.start_soon(_work, parts, ping, owed)
+                # Claimed again while we are still at it: the session that held the first claim was lost. Two workers on one ping would
+                # each spoil the other's moves; the claim is given back by the one who works.
+                if ping.id not in working:
+                    working.add(ping.id)
+                    nursery.start_soon(_work, parts, ping, owed, working)
             await changes.wait(SWEEP_S)
 
 
-async def _work(parts: Parts, ping: Ping, owed: set[str]) -> None:
+async def _work(parts: Parts, ping: Ping, owed: set[str], working: set[str]) -> None:
     try:
         await step(parts, ping)
     except StalePing:
@@ -85,6 +90,8 @@ async def _work(parts: Parts, ping: Ping, owed: set[str]) -> None:
         _log.exception("ping %s failed with a bug of ours", ping.id)
         await _again_later(parts, ping)
     finally:
+        # Before the claim is given back: from that moment on the ping may be claimed anew, and must then be worked on.
+        working.discard(ping.id)
         await _unclaim(parts, ping, owed)
 
 

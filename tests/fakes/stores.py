@@ -110,6 +110,13 @@ class FakeDatabase:
         """The replica is killed: its claims and leads end."""
         self.state.living.discard(self.replica_id)
 
+    def lose_session(self):
+        """The server was killed: the replica lives on with a new session, and nothing that it claimed is claimed any more."""
+        self.state.living.discard(self.replica_id)
+        self.replica_id = next(self.state.numbers)
+        self.state.living.add(self.replica_id)
+        self.state.notify()
+
     async def ready(self):
         async with self.faults.around("ready"):
             pass

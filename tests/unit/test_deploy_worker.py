@@ -137,3 +137,52 @@ async def test_a_forged_row_is_an_alarm_and_nothing_else(house, caplog):
         nursery.cancel_scope.cancel()
     assert "ALARM" in caplog.text
     assert house.act_vault.children == 0
+
+
+async def test_a_session_lost_in_mid_deploy_puts_no_second_worker_on_the_ping(house):
+    """Two of them would spoil each other's moves, and each that gives up would give back the other's claim."""
+    artifact = await house.bring()
+    apply, child = house.target.apply, house.parts.act_vault.child
+    asked, goes_on = [], trio.Event()
+
+    async def held(*arguments, **options):
+        await goes_on.wait()
+        return await apply(*arguments, **options)
+
+    async def counted(**options):
+        asked.append(options)
+        return await child(**options)
+
+    house.target.apply, house.parts.act_vault.child = held, counted
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_worker, house.parts)
+        ping = await until(house, await house.ping(artifact), State.APPLYING)
+        house.database.lose_session()
+        await trio.sleep(30)
+        goes_on.set()
+        await until(house, ping, State.DEPLOYED)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert len(asked) == len(house.target.accepted) == 1
+    assert all(row.claim is None for row in house.database.state.rows.values())
+
+
+async def test_a_ping_that_is_due_again_while_its_claim_is_given_back_is_not_lost(house):
+    """Between the database's deed and its answer the ping can be claimed anew: whoever then counts as still at work loses it."""
+    artifact = await house.bring(vote=False)
+    unclaim = house.parts.pings.unclaim
+    woken = []
+
+    async def slow(ping_id):
+        await unclaim(ping_id)
+        if not woken:
+            woken.append(ping_id)
+            await house.vote()
+            await trio.sleep(3)
+
+    house.parts.pings.unclaim = slow
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_worker, house.parts)
+        await until(house, await house.ping(artifact), State.DEPLOYED, within_s=4)
+        nursery.cancel_scope.cancel()
+    assert len(house.target.accepted) == 1
