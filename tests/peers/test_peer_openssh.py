@@ -72,8 +72,8 @@ async def test_the_login_shell_runs_no_other_command_than_the_certificates_one(s
     """sshd lets these in: it is the doorkeeper that refuses. Nothing of them runs, and no state is written."""
     touched = sshd.door.directory / "touched"
     honest = f"pingee-doorkeeper serve {digest_hex(ANY)}"
-    for command in (f"touch {touched}", "", honest[:-1], f"{honest}; touch {touched}", f"{honest}\ntouch {touched}", "pingee-doorkeeper status"):
-        with pytest.raises(TargetUnavailable, match="only 'pingee-doorkeeper serve <64 hex>' runs here"):
+    for command in (f"touch {touched}", "", honest[:-1], f"{honest}; touch {touched}", f"{honest}\ntouch {touched}", "pingee-doorkeeper status x"):
+        with pytest.raises(TargetUnavailable, match="only 'pingee-doorkeeper serve <64 hex>' and 'pingee-doorkeeper status' run here"):
             await target.status(sshd.address, sshd.credential(ANY, command=command), ANY)
     receipt, items = sshd.door.gatekeeper.deploy(make_artifact(), old=0)
     answer = await target.apply(sshd.address, sshd.credential(ANY), receipt, parts_of(items), progress=lambda _: None)
