@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-peers lint bench corpora lock clean
+.PHONY: help demo test test-pythons test-peers lint bench corpora lock clean
 
 PYTHONS := 3.11 3.12 3.13
 PEERS := openssh-client openssh-server skopeo
@@ -13,6 +13,7 @@ UV ?= uv
 help:
 	@echo "make demo        the whole way once on this machine: build, sign, ping, review, deploy, log, audit"
 	@echo "make test        all tests that need nothing but this machine"
+	@echo "make test-pythons  unit and property tests on every other Python from 3.11 to 3.13 that is found"
 	@echo "make test-peers  the tests against foreign programs (ssh, sshd, skopeo); installs them when run by root on Debian"
 	@echo "make lint        ruff, mypy, import rules"
 	@echo "make bench       measurements; BENCH=prefix runs some, ARGS=\"-o json\" gives one document"
@@ -23,16 +24,15 @@ help:
 demo: .venv/.runtime
 	@.venv/bin/pingee demo $(ARGS)
 
-# Every interpreter runs what is pure, beside the main one, which runs everything with two workers: the acceptance tests share one house, which
-# mostly waits. The main one ends last, so that its closing line is the last.
+# With two workers: the acceptance tests share one house, which mostly waits.
 test: .venv/.dev
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+# Every other interpreter runs what is pure. One that is not on this machine is named.
+test-pythons: .venv/.dev
 	@main=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	others=$$(for version in $(PYTHONS); do [ "$$version" = "$$main" ] || echo "pure-$$version"; done); \
-	$(MAKE) $$others & \
-	echo "Python $$main: all tests"; \
-	.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS); status=$$?; \
-	wait $$! || { echo "pingee: unit and property tests failed on another interpreter: see above" >&2; exit 1; }; \
-	exit $$status
+	$(MAKE) -j 2 $$others
 
 pure-%: FORCE
 	@if ! scripts/find-python "$*" >/dev/null; then echo "Python $*: not found on this machine, not tested"; exit 0; fi; \
