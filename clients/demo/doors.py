@@ -65,13 +65,17 @@ class KeptAllow:
 
 
 def deny_at_the_doors(stage: Stage, telling: Telling, test: InstanceWorld, production: InstanceWorld) -> None:
-    """Five steps. The Allow of the last one is made first: it grows old while the others are shown."""
+    """Five steps. The late Allow is made first: it grows old while others are shown.
+
+    Forged trees are shown to the test host, whose log policy asks for no witness: there nothing but its own memory stands against them. What
+    production's host says to such a tree is `witnesses.deny_unwitnessed`.
+    """
     with kept_allow(stage, test) as kept:
         deny_direct_deploy(stage, telling, production)
         deny_replay(stage, telling, production)
         deny_other_target(stage, telling, production, kept)
-        deny_fork(stage, telling, production)
         deny_late(stage, telling, kept)
+    deny_fork(stage, telling, test)
 
 
 def deny_direct_deploy(stage: Stage, telling: Telling, production: InstanceWorld) -> None:
@@ -105,40 +109,40 @@ def deny_replay(stage: Stage, telling: Telling, production: InstanceWorld) -> No
 
 def deny_other_target(stage: Stage, telling: Telling, production: InstanceWorld, kept: KeptAllow) -> None:
     """Receipts for another host: of another instance, and of this one."""
-    test, what = kept.instance, "the test host's unspent receipt at production, and Allows signed by production's own keys for other places"
+    test, what = kept.instance, "the test host's unspent receipt at production, and Allows signed by test's own keys for other places"
     with telling.step("deny-other-target", what) as detail, stolen_replica(stage.world, test.name) as neighbour:
         detail["vault_says_to_the_test_replica"] = _demand_no_way_to(neighbour, production)
         with stolen_replica(stage.world, production.name) as thief:
-            before, served, old = look(stage, production), served_tree(production), _remembered(thief)
+            before, served = look(stage, production), served_tree(production)
             own = _receipt(production, _applied(before)[-1])
-            answered = _offer(thief, kept.receipt, kept.tree, {}, old=old)
+            answered = _offer(thief, kept.receipt, kept.tree, {}, old=_remembered(thief))
             detail["of_the_test_host"] = demand_refused(stage, production, before, answered, "bad-signature")
+        before, old = look(stage, test), _remembered(neighbour)
+        answered = _offer(neighbour, own, served, {}, old=old)
+        detail["of_production_at_the_test_host"] = demand_refused(stage, test, before, answered, "bad-signature")
+        for name, changes in _ELSEWHERE.items():
+            forged = neighbour.forge(kept.receipt, len(kept.tree.entries), **_fresh(_evil(stage)), **changes)
+            # Nothing else is wrong with it: this log extends the true one, and the true log key signed it.
+            tree = signed_tree(test.origin, (*kept.tree.entries, forged.entry), neighbour.sign_note)
             before = look(stage, test)
-            answered = _offer(neighbour, own, served, {}, old=old)
-            detail["of_production_at_the_test_host"] = demand_refused(stage, test, before, answered, "bad-signature")
-            for name, changes in _ELSEWHERE.items():
-                forged = thief.forge(own, len(served.entries), **_fresh(_evil(stage)), **changes)
-                # Nothing else is wrong with it: this log extends the true one, and the true log key signed it.
-                tree = signed_tree(production.origin, (*served.entries, forged.entry), thief.sign_note)
-                before = look(stage, production)
-                answered = _offer(thief, forged.receipt, tree, {}, old=old)
-                detail[name] = demand_refused(stage, production, before, answered, "receipt-other-target")
+            answered = _offer(neighbour, forged.receipt, tree, {}, old=old)
+            detail[name] = demand_refused(stage, test, before, answered, "receipt-other-target")
 
 
-def deny_fork(stage: Stage, telling: Telling, production: InstanceWorld) -> None:
+def deny_fork(stage: Stage, telling: Telling, test: InstanceWorld) -> None:
     """A private log, signed by the true log key, with an Allow signed by the true receipt key."""
     what = "an Allow by the true receipt key in a private log by the true log key: the host remembers the log that it knows"
     with telling.step("deny-fork", what) as detail:
-        with stolen_replica(stage.world, production.name) as thief:
-            before, served, evil = look(stage, production), served_tree(production), _evil(stage)
-            forged = thief.forge(_receipt(production, _applied(before)[-1]), 0, **_fresh(evil))
+        with stolen_replica(stage.world, test.name) as thief:
+            before, served, evil = look(stage, test), served_tree(test), _evil(stage)
+            forged = thief.forge(_receipt(test, _applied(before)[-1]), 0, **_fresh(evil))
             # One leaf of its own in the place of the first, all others as they are; the proofs of inclusion and growth are true of that tree.
-            tree = signed_tree(production.origin, (forged.entry, *served.entries[1:]), thief.sign_note)
+            tree = signed_tree(test.origin, (forged.entry, *served.entries[1:]), thief.sign_note)
             answered = _offer(thief, forged.receipt, tree, evil, old=_remembered(thief))
-            detail |= demand_refused(stage, production, before, answered, "log-fork")
-            detail["evidence"] = _demand_both_notes(stage, production, before, tree)
-        ping = stage.ping(production, _what_runs(stage, production))
-        found = stage.wait_for(production, ping, "deployed")
+            detail |= demand_refused(stage, test, before, answered, "log-fork")
+            detail["evidence"] = _demand_both_notes(stage, test, before, tree)
+        ping = stage.ping(test, _what_runs(stage, test))
+        found = stage.wait_for(test, ping, "deployed")
         detail |= {"then_deployed": ping, "log_index": found["log_index"], "outcome_index": found["outcome_index"]}
 
 

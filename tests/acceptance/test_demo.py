@@ -22,7 +22,7 @@ STEPS = [
     "vote", "deploy", "running", "provenance", "log-verify", "tamper-detected", "deny-unsigned", "deny-tampered", "deny-self-vote",
     "deny-stale-vote", "deny-wrong-bytes", "second-version", "rollback",
     "hostile-build", "promote-same-digest", "secrets-per-environment", "config-only", "config-rollback", "deny-unreviewed-config",
-    "deny-direct-deploy", "deny-replay", "deny-other-target", "deny-fork", "deny-late", "deny-wrong-builder", "deny-stolen-token",
+    "deny-direct-deploy", "deny-replay", "deny-other-target", "deny-late", "deny-fork", "deny-wrong-builder", "deny-stolen-token",
     "health-rollback", "restart-mid-deploy", "override", "shadow-adopt",
 ]  # fmt: skip
 

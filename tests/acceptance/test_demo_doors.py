@@ -60,10 +60,10 @@ def test_every_refusal_stands_in_the_targets_own_record_with_its_words(demo):
         "deny-fork": ["log-fork"],
         "deny-late": ["allow-expired"],
     }
-    at_test = [demo.step("deny-other-target")["of_production_at_the_test_host"], *told["deny-late"]]
+    at_production = [demo.step("deny-other-target")["of_the_test_host"], *told["deny-direct-deploy"], *told["deny-replay"]]
     records = {name: record(demo, name) for name in ("test", "production")}
     for part in (part for parts in told.values() for part in parts):
-        line = records["test" if part in at_test else "production"][part["record_line"] - 1]
+        line = records["production" if part in at_production else "test"][part["record_line"] - 1]
         assert (line["what"], line["code"], line["detail"]) == ("refused", part["refused"], part["words"])
 
 
@@ -97,27 +97,27 @@ def test_the_vault_gives_one_instance_nothing_for_the_others_target(demo):
 def test_the_evidence_of_the_fork_is_two_notes_by_the_true_key_of_which_one_is_not_the_logs(demo):
     detail = demo.step("deny-fork")
     evidence = Path(detail["evidence"])
-    assert evidence.parent == place(demo, "production").forks
-    key = parse_log_policy(Path(demo.world.instance("production").log_policy).read_bytes()).log
+    assert evidence.parent == place(demo, "test").forks
+    key = parse_log_policy(Path(demo.world.instance("test").log_policy).read_bytes()).log
     first, second = evidence.read_bytes().split(key.name.encode() + b"\n")[1:]
     notes = [open_checkpoint(key.name.encode() + b"\n" + part.rstrip(b"\n") + b"\n", key) for part in (first, second)]
-    served = served_tree(demo.world.instance("production")).entries
+    served = served_tree(demo.world.instance("test")).entries
     true = [CompactRange.empty().extend(leaf_hash(e) for e in served[: note.size]).root() == note.root for note in notes]
     assert true == [True, False]
 
 
 def test_no_forged_allow_is_in_the_log_and_the_next_honest_one_is(demo):
-    detail, log = demo.step("deny-fork"), entries(demo, "production")
+    detail, log = demo.step("deny-fork"), entries(demo, "test")
     decision, outcome = log[detail["log_index"]], log[detail["outcome_index"]]
     assert (decision["ping_id"], decision["verdict"]) == (detail["then_deployed"], "Allow")
     assert (outcome["state"], outcome["of"]["index"]) == ("deployed", detail["log_index"])
-    for line in record(demo, "production"):
+    for line in record(demo, "test"):
         if line["what"] == "accepted":
             entry = log[line["index"]]
             assert (entry["kind"], entry["verdict"], entry["artifact"]) == ("decision", "Allow", line["artifact"])
-    forged = [line["receipt"] for line in record(demo, "production") if line.get("code") in ("log-fork", "receipt-other-target")]
+    forged = [line["receipt"] for line in record(demo, "test") if line.get("code") in ("log-fork", "receipt-other-target")]
     assert len(forged) >= 4
-    assert {call(demo.world.instance("production"), f"/v1/receipts/{receipt}").status for receipt in forged} == {404}
+    assert {call(demo.world.instance("test"), f"/v1/receipts/{receipt}").status for receipt in forged} == {404}
 
 
 def test_a_late_allow_is_closed_in_the_log_and_its_ping_decided_anew(demo):
