@@ -38,6 +38,7 @@ from .ports import held_ports
 from .postgres import VARIABLE, EmbeddedPostgres, GivenPostgres
 from .processes import Supervised, environment, module
 from .programs import DatabaseProgram, GatekeeperProgram, TargetProgram, VaultProgram
+from .witness import WitnessProgram, cosigned_policy, make_witness
 from .world import World
 
 PEOPLE: Final = {
@@ -88,12 +89,12 @@ class House:
         self._parts: dict[str, Supervised] = {}
         self._fixed: dict[str, str] = {}
         self._leaves: list[Supervised] = []
-        """targets and gatekeepers: nothing else depends on them"""
-        ports = stack.enter_context(held_ports(5 * len(plan.instances) + 2))
+        """witnesses, targets and gatekeepers: nothing else depends on them"""
+        ports = stack.enter_context(held_ports(6 * len(plan.instances) + 2))
         self._second = legacy_of(plan.second, self._dir)
         self._vault_ports, rest = ports[:2], ports[2:]
         self._instances = tuple(
-            DemoInstance(one, self._dir, InstancePorts(*rest[5 * n : 5 * n + 5]), f"canary-{one.name}-{secrets.token_hex(12)}")
+            DemoInstance(one, self._dir, InstancePorts(*rest[6 * n : 6 * n + 6]), f"canary-{one.name}-{secrets.token_hex(12)}")
             for n, one in enumerate(plan.instances)
         )
 
@@ -103,6 +104,7 @@ class House:
         self._material: PublicMaterial = await self._step("vault-bootstrap", self._bootstrap)
         await self._step("database", self._database)
         self._policy: PolicyRepository = await self._step("policy", self._make_policy)
+        await self._step("witness", self._witnesses)
         host_keys = await self._step("target", self._targets)
         await self._step("gatekeeper", partial(self._gatekeepers, host_keys))
         await self.refresh_tokens()
@@ -221,16 +223,24 @@ class House:
         instances = tuple(instance.facts() for instance in self._instances)
         return await trio.to_thread.run_sync(make_policy_repository, self._dir / "policy", example("policy"), facts, instances)
 
-    async def _targets(self) -> Mapping[str, str]:
+    async def _witnesses(self) -> None:
+        """What is pinned of each instance, and the witness where its log has one."""
         self._stack.push_async_callback(_stop_together, self._leaves)
-        keys = {}
         for instance in self._instances:
             instance.folder.mkdir(mode=0o700, parents=True)
             public = self._material.instances[instance.name]
-            (instance.folder / "log-policy").write_bytes(encode_log_policy(LogPolicy(log=parse_vkey(public.log_vkey))))
+            policy = encode_log_policy(LogPolicy(log=parse_vkey(public.log_vkey)))
+            if instance.plan.witnessed:
+                policy = cosigned_policy(public.log_vkey, instance, await make_witness(instance, public.log_vkey))
+                await self._supervise(Supervised(WitnessProgram(instance)), self._leaves).start()
+            (instance.folder / "log-policy").write_bytes(policy)
             (instance.folder / "log.vkey").write_text(public.log_vkey + "\n")
             (instance.folder / "receipt.pem").write_text(public.receipt_key_pem)
             (instance.folder / "ssh-user-ca.pub").write_text(public.ssh_ca + "\n")
+
+    async def _targets(self) -> Mapping[str, str]:
+        keys = {}
+        for instance in self._instances:
             keys[instance.name] = await self._target(instance)
         self._stack.callback(end_legacy, start_legacy(self._second, self._instances[-1].ports.second_workload))
         return keys

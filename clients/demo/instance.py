@@ -25,17 +25,20 @@ class InstancePlan:
     """seconds that an Allow lives"""
     second_mode: str = "enforce"
     """how the second project's component is guarded there"""
+    witnessed: bool = False
+    """whether its log is believed only with the cosignature of another team's witness"""
 
 
 @dataclass(frozen=True)
 class InstancePorts:
-    """The five ports of an instance."""
+    """The ports of an instance."""
 
     public: int
     operator: int
     ssh: int
     workload: int
     second_workload: int
+    witness: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,16 @@ class DemoInstance:
     def home(self) -> Path:
         """The target's directory."""
         return self.house / "targets" / self.name
+
+    @property
+    def witness_home(self) -> Path:
+        """The directory of another team's machine, on which the witness of its log runs."""
+        return self.house / "witnesses" / self.name
+
+    @property
+    def witness_url(self) -> str:
+        """Where that witness takes checkpoints."""
+        return f"https://{HOST}:{self.ports.witness}"
 
     @property
     def configuration_file(self) -> Path:
@@ -179,4 +192,13 @@ port = {self.ports.ssh}
 user = "{self.account}"
 host_keys = ["{host_key}"]
 source_address = "{HOST}"
+{self._witnesses()}"""
+
+    def _witnesses(self) -> str:
+        if not self.plan.witnessed:
+            return ""
+        return f"""
+[witnesses]
+policy = "log-policy"
+ca_file = "{self.witness_home / "tls" / "ca.pem"}"
 """

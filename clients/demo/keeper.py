@@ -38,7 +38,7 @@ AGAIN_S: Final = 5.0
 """after which a vault that was away is asked again"""
 INSTANCES: Final = (
     InstancePlan("test", stages=(), allow_s=10),
-    InstancePlan("production", stages=("commit", "acceptance"), allow_s=600, second_mode="shadow"),
+    InstancePlan("production", stages=("commit", "acceptance"), allow_s=600, second_mode="shadow", witnessed=True),
 )
 """an Allow of the test environment is short, so that a late one can be shown"""
 
