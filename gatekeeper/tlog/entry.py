@@ -20,7 +20,6 @@ from .kinds import (
     ConfigEntry,
     DecisionEntry,
     DoorkeeperMark,
-    Entry,
     Head,
     Intake,
     KeyEntry,
@@ -32,9 +31,10 @@ from .kinds import (
     RolePeople,
     UnknownEntry,
 )
+from .kinds_people import WitnessChangeEntry
 from .members import Abridged, Members, Reference, abridge
 from .person import hidden_text, pseudonym
-from .schema import members_of, read_entry
+from .schema import Entry, members_of, read_entry
 
 MAX_ENTRY: Final = 16 * 1024
 MAX_SEALED_BODY: Final = 3_500
@@ -115,6 +115,7 @@ __all__ = [
     "Reference",
     "RolePeople",
     "UnknownEntry",
+    "WitnessChangeEntry",
     "encode_entry",
     "hidden_text",
     "parse_entry",

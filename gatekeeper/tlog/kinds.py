@@ -1,4 +1,4 @@
-"""The kinds of log entries, one dataclass each, with the members of our log format, section 2.2.
+"""The kinds of log entries, one dataclass each, with the members of our log format, section 2.2: those the gatekeeper writes of itself.
 
 Wire contract: a kind or member is never reused, renamed or removed; a new kind is added at the end of `Kind`. Each has a golden file in
 tests/assets/log whose bytes never change.
@@ -30,6 +30,7 @@ class Kind(StrEnum):
     OVERRIDE = "override"
     ADOPT = "adopt"
     KEY = "key"
+    WITNESS_CHANGE = "witness-change"
 
 
 @unique
@@ -218,4 +219,4 @@ class UnknownEntry(Preamble):
     body: bytes
 
 
-Entry: TypeAlias = OriginEntry | Intake | DecisionEntry | OutcomeEntry | ConfigEntry | OverrideEntry | AdoptEntry | KeyEntry
+DeployEntry: TypeAlias = OriginEntry | Intake | DecisionEntry | OutcomeEntry | ConfigEntry | OverrideEntry | AdoptEntry | KeyEntry

@@ -71,6 +71,11 @@ def write(value: object) -> Json:
             raise MalformedEntry(f"a {type(value).__name__} is no member of an entry")
 
 
+def write_members(value: object, *names: str) -> Members:
+    """The members of these names, each the attribute of its name."""
+    return {name: write(getattr(value, name)) for name in names}
+
+
 def read_id(fields: Fields, key: str) -> str:
     """X: 32 hex digits."""
     value = fields.raw(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 from gatekeeper.model.decision import Mode, Purpose, Verdict
 from gatekeeper.model.fields import Fields
@@ -16,8 +16,8 @@ from .kinds import (
     Cause,
     ConfigEntry,
     DecisionEntry,
+    DeployEntry,
     DoorkeeperMark,
-    Entry,
     Head,
     Intake,
     KeyEntry,
@@ -29,6 +29,7 @@ from .kinds import (
     RolePeople,
     UnknownEntry,
 )
+from .kinds_people import PeopleEntry
 from .members import (
     SEALED_SLOTS,
     Abridged,
@@ -46,13 +47,16 @@ from .members import (
     read_text,
     read_texts,
     write,
+    write_members,
 )
 from .note import parse_note
 from .person import Pseudonym
+from .schema_people import PEOPLE_READERS, people_members
 from .signature import MAX_VKEY, is_key_name
 
 MAX_COSIGNATURE: Final = 512
 """Bytes of a doorkeeper's signature line."""
+Entry: TypeAlias = DeployEntry | PeopleEntry
 _PURPOSES: Final = tuple(Purpose)
 _MODES: Final = tuple(Mode)
 _VERDICTS: Final = tuple(Verdict)
@@ -68,7 +72,7 @@ def members_of(entry: Entry) -> Members:
         "at": render_moment(entry.at),
         "config": entry.config,
     }
-    return common | _own_members(entry)
+    return common | (people_members(entry) if isinstance(entry, PeopleEntry) else _deploy_members(entry))
 
 
 def read_entry(fields: Fields, body: bytes) -> Entry | UnknownEntry:
@@ -95,28 +99,28 @@ def _read_common(fields: Fields) -> dict[str, Any]:
     }
 
 
-def _own_members(entry: Entry) -> Members:
+def _deploy_members(entry: DeployEntry) -> Members:
     match entry:
         case OriginEntry():
             heads = entry.heads and {name: _write_head(head) for name, head in zip(("database", "vault"), entry.heads, strict=True)}
-            return _written(entry, "cause", "previous", "sealed_slots", "tick", "who", "reason") | {"heads": heads}
+            return write_members(entry, "cause", "previous", "sealed_slots", "tick", "who", "reason") | {"heads": heads}
         case Intake():
-            return _written(entry, "artifact", "manifest", "builder", "certificate", "subjects")
+            return write_members(entry, "artifact", "manifest", "builder", "certificate", "subjects")
         case DecisionEntry():
             return _decision_members(entry)
         case OutcomeEntry():
             marks = entry.doorkeeper
-            written = write(marks) if isinstance(marks, Abridged) else [_written(mark, "target", "size", "cosignature") for mark in marks]
-            return _written(entry, "of", "state", "lease", "applied") | {"doorkeeper": written}
+            written = write(marks) if isinstance(marks, Abridged) else [write_members(mark, "target", "size", "cosignature") for mark in marks]
+            return write_members(entry, "of", "state", "lease", "applied") | {"doorkeeper": written}
         case ConfigEntry():
-            return _written(entry, "who", "previous", "commit", "digest")
+            return write_members(entry, "who", "previous", "commit", "digest")
         case OverrideEntry():
-            own = _written(entry, "who", "target", "digest", "order", "incident", "record")
+            own = write_members(entry, "who", "target", "digest", "order", "incident", "record")
             return own | {"applied_at": render_moment(entry.applied_at), "late": True}
         case AdoptEntry():
-            return _written(entry, "who", "environment", "component", "running", "candidate_config")
+            return write_members(entry, "who", "environment", "component", "running", "candidate_config")
         case KeyEntry():
-            own = _written(entry, "who", "use", "old", "new")
+            own = write_members(entry, "who", "use", "old", "new")
             return own | {"from": render_moment(entry.since), "until": render_moment(entry.until)}
         case _:
             assert_never(entry)
@@ -127,18 +131,14 @@ def _decision_members(entry: DecisionEntry) -> Members:
         *("ping_id", "landing", "purpose", "mode", "requester", "on_behalf_of", "environment", "component", "artifact", "candidate_config"),
         *("target", "subjects", "verdict", "reasons", "policy", "trusted_root", "evidence", "statement", "supersedes"),
     )
-    return _written(entry, *names) | {
-        "people": _written(entry.people, "owner", "uploader", "voter"),
+    return write_members(entry, *names) | {
+        "people": write_members(entry.people, "owner", "uploader", "voter"),
         "not_after": None if entry.not_after is None else render_moment(entry.not_after),
     }
 
 
-def _written(value: object, *names: str) -> Members:
-    return {name: write(getattr(value, name)) for name in names}
-
-
 def _write_head(head: Head) -> Members:
-    return _written(head, "size", "root")
+    return write_members(head, "size", "root")
 
 
 def _read_origin(fields: Fields, common: dict[str, Any]) -> OriginEntry:
@@ -315,5 +315,6 @@ _READERS: Final[MappingProxyType[Kind, Callable[[Fields, dict[str, Any]], Entry]
         Kind.OVERRIDE: _read_override,
         Kind.ADOPT: _read_adopt,
         Kind.KEY: _read_key,
+        **PEOPLE_READERS,
     }
 )

@@ -30,6 +30,7 @@ from gatekeeper.tlog.entry import (
     Reference,
     RolePeople,
     UnknownEntry,
+    WitnessChangeEntry,
     encode_entry,
     hidden_text,
     parse_entry,
@@ -131,6 +132,7 @@ SAMPLES = (
         since=AT,
         until=parse_moment("2026-12-21T10:04:05Z"),
     ),
+    WitnessChangeEntry(**common(8), who=(ALICE, BOB), policy=D("witnesses"), fail_open=True, reason=REASON),
 )
 
 
@@ -179,9 +181,9 @@ def test_a_member_of_another_type_is_refused(entry):
 
 
 def test_a_kind_not_known_keeps_its_bytes():
-    own = {"v": 1, "kind": "freeze", "entry_id": "a" * 32, "origin": ORIGIN, "at": "2026-11-21T10:04:05Z", "config": None}
+    own = {"v": 1, "kind": "later", "entry_id": "a" * 32, "origin": ORIGIN, "at": "2026-11-21T10:04:05Z", "config": None}
     body = encode_canonical(own | {"x": [1]})
-    assert parse_entry(body) == UnknownEntry(entry_id="a" * 32, origin=ORIGIN, at=AT, config=None, kind="freeze", body=body)
+    assert parse_entry(body) == UnknownEntry(entry_id="a" * 32, origin=ORIGIN, at=AT, config=None, kind="later", body=body)
 
 
 def test_another_version_is_refused():
