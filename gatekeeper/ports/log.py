@@ -148,3 +148,7 @@ class LogStore(Protocol):
     async def newest_checkpoint(self) -> bytes | None:
         """The signed note of the largest size."""
         ...
+
+    async def newest_checkpoints(self, count: int) -> list[bytes]:
+        """At most `count` signed notes, the largest size first, and of one size the note that was saved last."""
+        ...

@@ -125,8 +125,13 @@ class PostgresLog:
 
     async def newest_checkpoint(self) -> bytes | None:
         """See `LogStore.newest_checkpoint`."""
-        row = await self._read(lambda unit: unit.row(_Q["newest_checkpoint"], log=self._id))
-        return None if row is None else row["note"]
+        notes = await self.newest_checkpoints(1)
+        return notes[0] if notes else None
+
+    async def newest_checkpoints(self, count: int) -> list[bytes]:
+        """See `LogStore.newest_checkpoints`."""
+        rows = await self._read(lambda unit: unit.rows(_Q["newest_checkpoints"], log=self._id, count=count))
+        return [row["note"] for row in rows]
 
     @property
     def _id(self) -> int:

@@ -3,45 +3,81 @@
 1. Tiles are durable: full ones were committed with their entries, partial ones are functions of durable leaf hashes.
 2. Sign and verify. A crash here: a signature that nobody saw, over a tree that is durable.
 3. Store the note. A crash here: the next start finds it ahead of the vault's head and finishes step 4 with the same note.
-4. Keep it in the vault under `cas`. A crash here: the note is in both places; the next start serves it.
-5. Publish: from now on it is served and proofs are made against it.
+4. Keep it in the vault under `cas`. A crash here: the note is in both places; the next start has it cosigned.
+5. Have it cosigned, and store it with its cosignatures. A crash here: the next start asks again, or finds them.
+6. Publish, where the quorum of the log policy is met: from now on it is served and proofs are made against it.
+
+The vault keeps the note as it was signed: it locks what was signed, before any witness sees it, and one write a checkpoint is enough. The
+stored note of a size that has cosignatures is the one that replicas which do not lead publish. Nothing newer is signed while a note waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from gatekeeper.ports.errors import Unavailable
 from gatekeeper.ports.log import LogStore
 from gatekeeper.ports.vault import CasMismatch, HeadRecord, LogVault
 from gatekeeper.tlog.checkpoint import Checkpoint, VerifiedCheckpoint, encode_checkpoint, open_checkpoint
 from gatekeeper.tlog.errors import TlogError
-from gatekeeper.tlog.note import Note, encode_note
+from gatekeeper.tlog.note import Note, encode_note, parse_note
 from gatekeeper.tlog.signature import NoteSignature, VerifierKey
 from gatekeeper.tlog.tile import TileEdge
 
 from .tree import Published, TreeReader, refused
+from .witnessing import WitnessAhead, Witnessing
 
 REPUBLISH: Final = timedelta(minutes=10)
+NOTES: Final = 16
+"""How many of the newest stored notes are looked through for one that the quorum cosigned."""
+FOLLOW_OPEN: Final = timedelta(seconds=2)
+"""While publication is open without a quorum, a replica that follows gives a note this long to be cosigned."""
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A stored note that is not through all steps yet."""
+
+    tree: Published
+    kept: bool = False
+    """whether the vault has it"""
+    unsure: bool = False
+    """whether an attempt to write it there had an unknown outcome"""
+    shown: bool = False
+    """whether it is published although too few witnesses cosigned it"""
 
 
 class Publisher:
     """Signs and publishes as the leader, or follows what the leader published. Used by one task at a time."""
 
-    def __init__(self, store: LogStore, vault: LogVault, reader: TreeReader, key: VerifierKey, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: LogStore, vault: LogVault, reader: TreeReader, key: VerifierKey, clock: Callable[[], datetime], witnessing: Witnessing
+    ) -> None:
         self._store, self._vault, self._reader, self._key, self._clock = store, vault, reader, key, clock
+        self._witnessing = witnessing
         self.published: Published | None = None
+        self.open = False
+        """whether a note is published although too few witnesses cosigned it"""
         self._term: int | None = None
         self._head: HeadRecord | None = None
-        # A stored note that is not known to be in the vault. Nothing newer is signed before that is settled.
-        self._pending: Published | None = None
-        self._unsure = False
+        # Nothing newer is signed before this is settled.
+        self._pending: _Pending | None = None
+        # As a follower: the vault's head as it was seen last.
+        self._seen: Published | None = None
 
     @property
     def leading(self) -> bool:
         """Whether this replica publishes; false while another one does."""
         return self._term is not None
+
+    @property
+    def quorum_missing(self) -> bool:
+        """Whether the newest note that this replica knows has too few cosignatures."""
+        newest = self.published if self._pending is None else self._pending.tree
+        return newest is not None and not self._witnessing.met(newest.note)
 
     async def turn(self, edge: TileEdge) -> None:
         """Publish this durable tree if it is time and we lead, else look at what the leader published.
@@ -59,7 +95,7 @@ class Publisher:
         if self._is_due(edge):
             note = await self._signed(edge)
             await self._store.save_checkpoint(edge.size, note)
-            self._pending, self._unsure = Published(note, edge.size, self._clock(), edge), False
+            self._pending = _Pending(Published(note, edge.size, self._clock(), edge))
             await self._settle()
 
     async def verify_heads(self) -> tuple[HeadRecord | None, Published | None]:
@@ -86,12 +122,12 @@ class Publisher:
 
     async def _take_over(self, term: int) -> None:
         record, stored = await self.verify_heads()
-        self._head, self._pending, self._unsure = record, None, False
-        if stored is not None and record is not None and record.note == stored.note:
-            self.published = stored
-        else:
-            # A crash between steps 3 and 4: the same note goes on, nothing is signed anew.
-            self._pending = stored
+        self._head, self._pending, self._seen = record, None, None
+        if record is not None:
+            self._advance(await self._newest_cosigned(self._opened(record.note).size))
+        if stored is not None and (self.published is None or self.open or not _same(stored.note, self.published.note)):
+            # A crash after step 3 or 4: the same note goes on, nothing is signed anew.
+            self._pending = _Pending(stored, kept=record is not None and _same(record.note, stored.note))
         self._term = term
 
     def _is_due(self, edge: TileEdge) -> bool:
@@ -107,44 +143,95 @@ class Publisher:
         return note
 
     async def _settle(self) -> None:
-        """Step 4 and 5 for the pending note."""
-        pending, before = self._pending, self._head
-        if pending is None:
-            return
-        again = self._unsure
-        if again:
+        """Steps 4 to 6 for the pending note."""
+        if self._pending is not None and not self._pending.kept:
+            await self._keep(self._pending)
+        if self._pending is not None:
+            await self._have_cosigned(self._pending)
+
+    async def _keep(self, pending: _Pending) -> None:
+        before, note = self._head, pending.tree.note
+        if pending.unsure:
             record = await self._vault.read_head()
             if record != before:
-                self._kept(pending, record)
+                self._is_kept(pending, record)
                 return
-        self._unsure = True
+        self._pending = replace(pending, unsure=True)
         try:
-            version = await self._vault.write_head(pending.note, cas=0 if before is None else before.version)
+            version = await self._vault.write_head(note, cas=0 if before is None else before.version)
         except CasMismatch:
-            if not again:
+            if not pending.unsure:
                 raise refused("another writer has moved the vault's head") from None
-            self._kept(pending, await self._vault.read_head())
+            self._is_kept(pending, await self._vault.read_head())
         else:
-            self._kept(pending, HeadRecord(pending.note, version))
+            self._is_kept(pending, HeadRecord(note, version))
 
-    def _kept(self, pending: Published, record: HeadRecord | None) -> None:
-        if record is None or record.note != pending.note:
+    def _is_kept(self, pending: _Pending, record: HeadRecord | None) -> None:
+        if record is None or record.note != pending.tree.note:
             raise refused("another writer has moved the vault's head")
-        self._head, self._pending, self._unsure = record, None, False
-        self.published = pending
+        self._head, self._pending = record, replace(pending, kept=True, unsure=False)
+
+    async def _have_cosigned(self, pending: _Pending) -> None:
+        tree = pending.tree
+        try:
+            note = await self._witnessing.cosign(tree.edge, tree.note)
+        except WitnessAhead as ahead:
+            # What the vault was given first, another replica of ours may have shown to the witness; then it leads, and this one does not.
+            record = await self._vault.read_head()
+            if record is None or self._opened(record.note).size < ahead.size:
+                raise
+            raise Unavailable("witness-ahead", "another replica has gone on") from None
+        if note != tree.note:
+            await self._store.save_checkpoint(tree.size, note)
+        met = self._witnessing.met(note)
+        if not met and pending.shown and note == tree.note:
+            return
+        tree = replace(tree, note=note, at=self._clock())
+        self._pending = None if met else replace(pending, tree=tree, shown=self._witnessing.fail_open)
+        if not met and not self._witnessing.fail_open:
+            raise Unavailable("witness-quorum", "too few witnesses cosign")
+        self.published, self.open = tree, not met
+
+    def _advance(self, cosigned: Published | None) -> None:
+        if cosigned is not None and (self.published is None or cosigned.size >= self.published.size):
+            self.published, self.open = cosigned, False
+
+    async def _newest_cosigned(self, size: int) -> Published | None:
+        """The newest stored note that the quorum cosigned, not beyond `size`, which the vault was given."""
+        for note in await self._store.newest_checkpoints(NOTES):
+            opened = self._opened(note)
+            if self.published is not None and note == self.published.note and not self.open:
+                return self.published
+            if opened.size <= size and self._witnessing.met(note):
+                edge = await self._reader.rebuild(opened.size)
+                if edge.root() != opened.root:
+                    raise refused("a signed note is of another tree than the database's")
+                return Published(note, opened.size, self._clock(), edge)
+        return None
 
     async def _follow(self) -> None:
         record = await self._vault.read_head()
-        known = self.published
-        if record is None or (known is not None and record.note == known.note):
+        if record is None:
             return
+        seen = await self._looked_at(record)
+        newest = await self._newest_cosigned(seen.size)
+        self._advance(newest)
+        if self._witnessing.fail_open and self._clock() - seen.at >= FOLLOW_OPEN and (newest is None or newest.size < seen.size):
+            self.published, self.open = seen, True
+
+    async def _looked_at(self, record: HeadRecord) -> Published:
+        """The vault's head, checked against the rows each time that it has changed."""
+        seen = self._seen or self.published
+        if self._seen is not None and record.note == self._seen.note:
+            return self._seen
         kept = self._opened(record.note)
-        if known is not None and kept.size < known.size:
+        if seen is not None and kept.size < seen.size:
             raise refused("the vault's head has shrunk")
-        edge = await self._reader.advance(TileEdge() if known is None else known.edge, kept.size)
+        edge = await (self._reader.rebuild(kept.size) if seen is None else self._reader.advance(seen.edge, kept.size))
         if edge.root() != kept.root:
             raise refused("the vault's head is of another tree")
-        self.published = Published(record.note, kept.size, self._clock(), edge)
+        self._seen = Published(record.note, kept.size, self._clock(), edge)
+        return self._seen
 
     async def _compare(self, edge: TileEdge, note: VerifiedCheckpoint) -> None:
         if await self._reader.root_at(edge, note.size) != note.root:
@@ -155,3 +242,8 @@ class Publisher:
             return open_checkpoint(note, self._key)
         except TlogError:
             raise refused("a checkpoint does not verify under the log's key") from None
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    """Whether two signed notes say the same, whoever signed and cosigned them."""
+    return parse_note(one).text == parse_note(other).text

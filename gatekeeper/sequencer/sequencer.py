@@ -33,6 +33,7 @@ from gatekeeper.ports.vault import LogVault
 from gatekeeper.tlog.consistency import Growth, encode_growth
 from gatekeeper.tlog.entry import encode_entry, parse_entry
 from gatekeeper.tlog.kinds import OriginEntry
+from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.tlog.merkle import (
     Node,
     leaf_hash,
@@ -47,6 +48,7 @@ from gatekeeper.tlog.tile import MAX_ENTRY, TILE_WIDTH, TileEdge
 
 from .publisher import Publisher
 from .tree import Published, TreeReader, refused
+from .witnessing import Witnessed, Witnessing, WitnessPlan
 
 LOG_GONE: Final = "log-unavailable"
 QUEUE: Final = 4096
@@ -95,8 +97,10 @@ class _Waiting:
 class Sequencer:
     """`ports.log.Log` over a `LogStore` and a `LogVault`. Nothing works before `run` has started."""
 
-    def __init__(self, store: LogStore, vault: LogVault, *, opening: OriginEntry, clock: Callable[[], datetime]) -> None:
-        """`opening` becomes entry 0 of an empty log; its origin is ours. `clock` gives aware times."""
+    def __init__(
+        self, store: LogStore, vault: LogVault, *, opening: OriginEntry, clock: Callable[[], datetime], witnesses: WitnessPlan | None = None
+    ) -> None:
+        """`opening` becomes entry 0 of an empty log; its origin is ours. `clock` gives aware times. Without witnesses none are asked for."""
         self._store, self._vault, self._opening, self._clock = store, vault, opening, clock
         self._reader = TreeReader(store)
         self._send, self._receive = trio.open_memory_channel[_Waiting](QUEUE)
@@ -105,6 +109,8 @@ class Sequencer:
         self._edge = TileEdge()
         self._sure = False
         self._refreshing = trio.Lock()
+        self._plan = witnesses
+        self._witnessing: Witnessing | None = None
         self._publisher: Publisher | None = None
         self._wanted = trio.Event()
         self._turned = trio.Event()
@@ -190,9 +196,27 @@ class Sequencer:
         view = self.published()
         return self._refusal is None and view is not None and self._edge.size > view.size and self._clock() - view.at > LATE
 
+    def witnessed(self) -> Witnessed:
+        """How the newest checkpoint stands with its witnesses."""
+        if self._publisher is None or self._witnessing is None:
+            return Witnessed()
+        return Witnessed(
+            quorum_missing=self._publisher.quorum_missing,
+            published_open=self._publisher.open,
+            fail_open=self._witnessing.fail_open,
+            troubles=self._witnessing.troubles(),
+        )
+
+    def publish_without_quorum(self) -> None:
+        """From now on, as the log's own `witness-change` entry says: a checkpoint that too few witnesses cosigned is published all the same."""
+        if self._witnessing is None:
+            raise ValueError("the sequencer has not started")
+        self._witnessing.fail_open = True
+
     async def _start(self) -> None:
         key = ed25519_vkey(self._opening.origin, await self._vault.public_key())
-        publisher = Publisher(self._store, self._vault, self._reader, key, self._clock)
+        self._witnessing = Witnessing(self._plan or WitnessPlan(LogPolicy(log=key)), self._reader)
+        publisher = Publisher(self._store, self._vault, self._reader, key, self._clock, self._witnessing)
         await self._store.load_head()  # opens the origin's rows
         _, stored = await publisher.verify_heads()
         if stored is not None:

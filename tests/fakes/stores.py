@@ -521,6 +521,11 @@ class FakeLogStore(_Store):
         async with self._faults.around("save_checkpoint"):
             self.rows.notes.append((size, note))
 
+    async def newest_checkpoints(self, count):
+        async with self._faults.around("newest_checkpoints"):
+            ordered = sorted(enumerate(self.rows.notes), key=lambda item: (item[1][0], item[0]), reverse=True)
+            return [note for _, (_, note) in ordered[:count]]
+
     async def newest_checkpoint(self):
         async with self._faults.around("newest_checkpoint"):
             return max(enumerate(self.rows.notes), key=lambda item: (item[1][0], item[0]))[1][1] if self.rows.notes else None

@@ -45,6 +45,6 @@ insert into checkpoint (log, size, note)
 select $log::int, $size::bigint, $note::bytea
 where $note::bytea is distinct from (select note from checkpoint where log = $log::int and size = $size::bigint order by seq desc limit 1);
 
--- name: newest_checkpoint
+-- name: newest_checkpoints
 -- no-viewer: signed notes are made to be shown
-select note from checkpoint where log = $log order by size desc, seq desc limit 1;
+select note from checkpoint where log = $log order by size desc, seq desc limit $count::int;
