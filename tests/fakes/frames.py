@@ -76,7 +76,7 @@ class MemoryLog:
 
     def note(self, size: int | None = None) -> bytes:
         size = len(self.entries) if size is None else size
-        text = encode_checkpoint(Checkpoint(ORIGIN, size, self.root(size)))
+        text = encode_checkpoint(Checkpoint(self.vkey.name, size, self.root(size)))
         return encode_note(Note(text, (NoteSignature(self.vkey.name, self.vkey.key_id, self.key.sign(text)),)))
 
     def proof(self, index: int, size: int | None = None) -> bytes:

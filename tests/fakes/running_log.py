@@ -46,8 +46,8 @@ def opening(origin=ORIGIN):
 
 
 @asynccontextmanager
-async def running_log(store, vault, *, first=None, clock=None):
-    sequencer = Sequencer(store, vault, opening=first or opening(), clock=clock or TrioTime())
+async def running_log(store, vault, *, first=None, clock=None, witnesses=None):
+    sequencer = Sequencer(store, vault, opening=first or opening(), clock=clock or TrioTime(), witnesses=witnesses)
     async with trio.open_nursery() as nursery:
         await nursery.start(sequencer.run)
         yield sequencer
