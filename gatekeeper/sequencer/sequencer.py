@@ -330,17 +330,20 @@ class Sequencer:
             self._edge = edge
 
     async def _publish(self) -> None:
-        hurried = False
+        hurried, told = False, ""
         while self._refusal is None and self._publisher is not None:
             try:
                 if not hurried:
                     await self._refresh()
                 await self._publisher.turn(self._edge)
+                told = ""
             except LogRefused as error:
                 self._stop(error)
                 return
             except PortError as error:
-                _logger.warning("nothing was published: %s", error.cause_code)
+                if error.cause_code != told:
+                    _logger.warning("nothing is published: %s", error.cause_code)
+                told = error.cause_code
                 await trio.sleep(PAUSE_S)
             self._turned.set()
             self._turned = trio.Event()
