@@ -125,7 +125,8 @@ def _files(new: NewInstance) -> Iterator[tuple[str, str]]:
     for whole, part in (("gatekeeper/gatekeeper.toml", "gatekeeper/target.toml"), ("vault/LAYOUT.toml", "vault/target.toml")):
         parts = "".join(_filled(source / part, one) for one in each)
         yield whole, _filled(source / whole, places) + parts
-    yield "README.md", _filled(source / "README.md", places)
+    for file in ("gatekeeper/operator-keys", "README.md"):
+        yield file, _filled(source / file, places)
     for unit in (source / "systemd").iterdir():
         yield f"systemd/{_fill(unit.name, places)}", _filled(unit, places)
     for one in each:

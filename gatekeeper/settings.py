@@ -39,6 +39,9 @@
     directory = "artifacts"
     max_blob = 536870912                   # bytes of one blob
 
+    [operators]                            # may be left out: then nobody can order anything about the log
+    keys = "operator-keys"                 # lines NAME ed25519 BASE64: the log's administrators, named as in people.toml
+
     [targets.web-1]
     environment = "production"
     host = "10.0.0.5"
@@ -60,12 +63,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.strictjson import MalformedJson, parse_object
 from gatekeeper.model.unfilled import sentence, unfilled
 from gatekeeper.ports.target import TargetAddress
+from gatekeeper.verify.twopeople import parse_people_keys
 
 MAX_FILE: Final = 256 * 1024
 LOGINS: Final = ("log", "decide", "act")
@@ -143,6 +148,8 @@ class Settings:
     targets: Mapping[str, TargetSettings]
     observe_s: int = OBSERVE_S
     """seconds between two questions to a target what it runs"""
+    operator_keys: Mapping[str, tuple[bytes, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """the log's administrators by name, each with one or more Ed25519 keys; empty: nobody can order anything about the log"""
 
 
 @dataclass(frozen=True)
@@ -228,6 +235,7 @@ class _Reading:
             max_blob=artifacts.integer("max_blob", minimum=1, maximum=8 * 1024**3),
             targets={name: self._target(name, targets.nested(name)) for name in targets.names()},
             observe_s=fields.optional("observe_s", partial(fields.integer, minimum=1, maximum=3600)) or OBSERVE_S,
+            operator_keys=self._operators(fields.nested("operators")) if fields.has("operators") else MappingProxyType({}),
         )
         database.done()
         artifacts.done()
@@ -265,6 +273,14 @@ class _Reading:
         )
         fields.done()
         return policy
+
+    def _operators(self, fields: Fields) -> Mapping[str, tuple[bytes, ...]]:
+        file = self.path(fields, "keys")
+        fields.done()
+        try:
+            return MappingProxyType(parse_people_keys(_text(file).encode(), file=file.name))
+        except ValueError as error:
+            raise fields.error("keys", str(error)) from None
 
     def _target(self, name: str, fields: Fields) -> TargetSettings:
         target = TargetSettings(

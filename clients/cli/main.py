@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from . import doctor, logs, override, pings, reads, review
+from gatekeeper.verify.order import OrderAction
+
+from . import doctor, logorder, logs, override, pings, reads, review
 from .exits import Exit, Failure
 from .output import say
 from .server import Access, Server
@@ -298,6 +300,27 @@ def _add_override(commands: argparse._SubParsersAction[_Parser], shared: _Parser
     sign.set_defaults(run=override.sign)
 
 
+def _add_log_order(within: argparse._SubParsersAction[_Parser], shared: _Parser) -> None:
+    text = "What two people order about a log: to open its next origin after a loss, to change a key or the witnesses."
+    ordering = within.add_parser("order", help="two people's order about a log", description=text)
+    words = ordering.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    new = words.add_parser("new", help="write an order", description="Write an order; two people then sign it.", parents=[shared])
+    new.add_argument("action", choices=[action.value for action in OrderAction])
+    new.add_argument("--instance", required=True, metavar="NAME")
+    new.add_argument("--origin", required=True, metavar="ORIGIN", help="the log's name as it is now")
+    new.add_argument(
+        "--set", dest="parameter", metavar="NAME=VALUE", action="append", default=[], help="what the action needs; reopen: next=ORIGIN"
+    )
+    new.add_argument("--reason", required=True, metavar="TEXT")
+    new.add_argument("--for", required=True, dest="life", type=_seconds, metavar="DURATION", help="how long it may be used; at most 4h")
+    new.add_argument("--out", metavar="FILE", help="default: standard output")
+    new.set_defaults(run=logorder.new)
+    sign = words.add_parser("sign", help="sign an order", description="Show an order and sign it with your own key.", parents=[shared])
+    sign.add_argument("order", metavar="ORDER", help="the file; the signature is added to it")
+    sign.add_argument("--key", required=True, metavar="FILE", help="made with: pingee key new FILE; its public half is pinned at the gatekeeper")
+    sign.set_defaults(run=logorder.sign)
+
+
 def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> None:
     log = commands.add_parser("log", help="check the deploy log", description="Check the deploy log without trusting who runs it.")
     log_commands = log.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
@@ -320,6 +343,7 @@ def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> 
     fsck.add_argument("--since", metavar="CHECKPOINT", help="an older checkpoint; without one a cut tail cannot be told")
     tail = add("tail", _with_server(logs.tail), "The newest entries, each checked by its own proof.")
     tail.add_argument("-n", type=int, default=10)
+    _add_log_order(log_commands, shared)
 
 
 def _add_doctor(add: Add) -> None:

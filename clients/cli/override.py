@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 from argparse import Namespace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,14 +9,14 @@ from pathlib import Path
 from gatekeeper.model.digest import MalformedDigest, digest_of, parse_digest
 from gatekeeper.model.moment import later, moment, render_moment
 from gatekeeper.model.uris import OVERRIDE
-from gatekeeper.verify.dsse import UntrustedEnvelope, envelope_json, pae, parse_envelope
+from gatekeeper.verify.dsse import UntrustedEnvelope
 from gatekeeper.verify.errors import Malformed
-from gatekeeper.verify.override import MAX_LIFE_S, MAX_ORDER, SIGNERS, OverrideOrder, encode_override_order, parse_override_order
-from gatekeeper.verify.signature import signature_by
+from gatekeeper.verify.override import OverrideOrder, encode_override_order, parse_override_order
+from gatekeeper.verify.twopeople import MAX_LIFE_S, SIGNERS
 
 from .exits import Exit, Failure
+from .orders import add_signature, encode_order, read_order, write_order
 from .output import print_json, print_pairs, say
-from .review import load_key, raw_public
 
 
 def new(arguments: Namespace) -> Exit:
@@ -35,13 +32,13 @@ def new(arguments: Namespace) -> Exit:
             incident=arguments.incident,
             not_after=later(moment(datetime.now(UTC)), seconds=life),
         )
-        data = _encoded(UntrustedEnvelope(OVERRIDE, encode_override_order(order), ()))
+        data = encode_order(UntrustedEnvelope(OVERRIDE, encode_override_order(order), ()))
     except (MalformedDigest, Malformed) as error:
         raise Failure(Exit.USAGE, str(error)) from None
     if arguments.out is None:
         print(data.decode(), end="")
     else:
-        _write(Path(arguments.out), data, fresh=True)
+        write_order(Path(arguments.out), data, fresh=True)
     say(f"two different people sign it before {render_moment(order.not_after)}: pingee override sign {arguments.out or 'ORDER'} --key FILE")
     return Exit.OK
 
@@ -49,17 +46,8 @@ def new(arguments: Namespace) -> Exit:
 def sign(arguments: Namespace) -> Exit:
     """Add one person's signature to an order, and show what is being signed."""
     path = Path(arguments.order)
-    envelope, order = _read(path)
-    key = load_key(Path(arguments.key))
-    message = pae(envelope.payload_type, envelope.payload)
-    if len(envelope.signatures) >= SIGNERS:
-        raise Failure(Exit.USAGE, f"{path} has {SIGNERS} signatures already; more are refused at the target")
-    if any(signature_by(signature, message, key.public_key()) for _, signature in envelope.signatures):
-        raise Failure(Exit.USAGE, f"{path} is signed with this key already; a second person is needed")
-    signed = UntrustedEnvelope(
-        envelope.payload_type, envelope.payload, (*envelope.signatures, (digest_of(raw_public(key)), key.sign(message)))
-    )
-    _write(path, _encoded(signed), fresh=False)
+    envelope, order = read_order(path, parse_override_order, "override order", "pingee override new")
+    signed = add_signature(path, envelope, Path(arguments.key))
     told: dict[str, object] = {
         "order": digest_of(envelope.payload),
         "target": order.target,
@@ -78,40 +66,3 @@ def sign(arguments: Namespace) -> Exit:
     if order.not_after <= datetime.now(UTC):
         say(f"warning: the order held until {render_moment(order.not_after)} and will be refused; make a new one with: pingee override new")
     return Exit.OK
-
-
-def _read(path: Path) -> tuple[UntrustedEnvelope, OverrideOrder]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_ORDER + 1)
-    except OSError as error:
-        raise Failure(Exit.USAGE, f"the order {path} cannot be read: {error.strerror}") from None
-    try:
-        if len(data) > MAX_ORDER:
-            raise Failure(Exit.USAGE, f"{path} has more than {MAX_ORDER} bytes; an order has fewer")
-        envelope = parse_envelope(data)
-        order = parse_override_order(envelope)
-    except Malformed as error:
-        raise Failure(Exit.USAGE, f"{path} is no override order: {error}; make one with: pingee override new") from None
-    return envelope, order
-
-
-def _encoded(envelope: UntrustedEnvelope) -> bytes:
-    document = envelope_json(envelope.payload_type, envelope.payload, envelope.signatures)
-    data = json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
-    if len(data) > MAX_ORDER:
-        raise Failure(Exit.USAGE, f"the order would have more than {MAX_ORDER} bytes; say it in fewer words")
-    return data
-
-
-def _write(path: Path, data: bytes, *, fresh: bool) -> None:
-    if fresh and path.exists():
-        raise Failure(Exit.USAGE, f"{path} exists; an order is never overwritten")
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
-            file.write(data)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise Failure(Exit.USAGE, f"{path} cannot be written: {error.strerror}") from None

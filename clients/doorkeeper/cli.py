@@ -25,7 +25,7 @@ from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.moment import Moment, moment
 from gatekeeper.model.receipt import receipt_id
 from gatekeeper.model.verified import Refusal
-from gatekeeper.verify.override import MAX_ORDER
+from gatekeeper.verify.twopeople import MAX_ORDER
 
 from .adopt import Adoption, NotAdopted, adopt
 from .apply import Applied, Doorkeeper, Unsettled

@@ -22,7 +22,8 @@ from gatekeeper.model.canonical import Json
 from gatekeeper.model.digest import Digest, digest_hex
 from gatekeeper.model.moment import Moment, later, parse_moment, render_moment
 from gatekeeper.model.verified import Refusal, Verified
-from gatekeeper.verify.override import MAX_LIFE_S, SignedOrder, verify_override_order
+from gatekeeper.verify.override import SignedOrder, verify_override_order
+from gatekeeper.verify.twopeople import MAX_LIFE_S
 
 from .apply import MAX_DETAIL, Doorkeeper
 from .bundle import Bundle, check_bundle

@@ -11,7 +11,7 @@ from typing import Final
 from gatekeeper.model.fields import Fields
 from gatekeeper.tlog.logpolicy import LogPolicy, parse_log_policy
 from gatekeeper.verify.receipt import ReceiptKey, parse_receipt_key
-from gatekeeper.verify.vote import parse_vote_key
+from gatekeeper.verify.twopeople import parse_people_keys
 
 from .files import Place, Unreadable, read_bounded
 
@@ -97,22 +97,8 @@ def parse_receipt_keys(data: bytes) -> tuple[ReceiptKey, ...]:
 
 
 def parse_override_keys(data: bytes) -> dict[str, tuple[bytes, ...]]:
-    """Lines `NAME ed25519 BASE64`, one for each key; empty lines and those that begin with `#` are passed over. Raises `ValueError`.
-
-    NAME is the person's name in the policy. One key under two names would be two people, so it is refused.
-    """
-    people: dict[str, tuple[bytes, ...]] = {}
-    for number, line in enumerate(data.decode("utf-8").split("\n"), 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) != 3 or words[1] != "ed25519":
-            raise ValueError(f"override-keys: line {number} is not NAME ed25519 BASE64")
-        name, key = Fields({"name": words[0]}, f"/{number}").name("name"), parse_vote_key(words[2])
-        if any(key in keys for keys in people.values()):
-            raise ValueError(f"override-keys: line {number} holds a key that stands there already")
-        people[name] = (*people.get(name, ()), key)
-    return people
+    """See `parse_people_keys`: the people who may order an override here. Raises `ValueError`."""
+    return parse_people_keys(data, file="override-keys")
 
 
 def parse_target(data: bytes) -> InstalledTarget:

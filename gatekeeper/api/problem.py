@@ -96,6 +96,7 @@ _EFFECT_STATUS: Final = (
     (Effect.DENY, 422),
     (Effect.DOOR, 422),
     (Effect.LOAD, 422),
+    (Effect.ORDER, 422),
     (Effect.WAIT, 409),
     (Effect.AFTER, 409),
 )

@@ -26,6 +26,8 @@ class Effect(Enum):
     """refused by the doorkeeper at the target"""
     LOAD = "load"
     """refuses configuration at loading"""
+    ORDER = "order"
+    """refuses what two people ordered about a log; nothing was changed"""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,9 @@ _TABLE: Final = (
     _reason("override-signers", "order not signed by two different people pinned here", (Effect.DOOR,), "two people"),
     _reason("override-expired", "order past its not_after, or used before", (Effect.DOOR,), "two people"),
     _reason("override-scope", "order for another target, or a digest outside the rollback bundle", (Effect.DOOR,), "two people"),
+    _reason("order-signers", "order about a log not signed by two different people pinned for this instance", (Effect.ORDER,), "two people"),
+    _reason("order-expired", "order about a log past its not_after, or made for longer than four hours", (Effect.ORDER,), "two people"),
+    _reason("order-scope", "order about a log for another action, instance, origin or value", (Effect.ORDER,), "two people"),
 )
 
 REASONS: Final = MappingProxyType({reason.code: reason for reason in _TABLE})

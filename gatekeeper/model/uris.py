@@ -9,6 +9,7 @@ VOTE: Final = f"{_OWN}/vote/v1"
 PIPELINE: Final = f"{_OWN}/pipeline/v1"
 DECISION: Final = f"{_OWN}/decision/v1"
 OVERRIDE: Final = f"{_OWN}/override/v1"
+LOG_ORDER: Final = f"{_OWN}/log-order/v1"
 ROLLBACK_BUNDLE: Final = f"{_OWN}/rollback-bundle/v1"
 
 STATEMENT_V1: Final = "https://in-toto.io/Statement/v1"

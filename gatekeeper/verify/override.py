@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.digest import Digest, digest_of
@@ -28,14 +27,9 @@ from gatekeeper.model.strictjson import MalformedJson, parse_object
 from gatekeeper.model.uris import OVERRIDE
 from gatekeeper.model.verified import Checked, Refusal
 
-from .dsse import UntrustedEnvelope, pae, parse_envelope
+from .dsse import UntrustedEnvelope, parse_envelope
 from .errors import MalformedEnvelope, MalformedStatement
-from .signature import ed25519_key, signature_by
-
-MAX_ORDER: Final = 4096
-"""bytes of an order's envelope"""
-MAX_LIFE_S: Final = 4 * 3600
-SIGNERS: Final = 2
+from .twopeople import MAX_ORDER, two_signers
 
 
 @dataclass(frozen=True)
@@ -91,23 +85,10 @@ def verify_override_order(data: bytes, keys: Mapping[str, Sequence[bytes]]) -> C
         raise MalformedEnvelope(f"an order has at most {MAX_ORDER} bytes")
     envelope = parse_envelope(data)
     order = parse_override_order(envelope)
-    if len(envelope.signatures) != SIGNERS:
-        return Refusal("override-signers", f"the order has {len(envelope.signatures)} signatures, not {SIGNERS}")
-    names = [_signer(envelope, signature, keys) for _, signature in envelope.signatures]
-    people = sorted({name for name in names if name is not None})
-    if None in names:
-        return Refusal("override-signers", "a signature is not by a key that is pinned here, over these bytes")
-    if len(people) != SIGNERS:
-        return Refusal("override-signers", f"both signatures are by {people[0]}: two different people are needed")
-    return seal(SignedOrder(order, (people[0], people[1])), digest_of(envelope.payload))
-
-
-def _signer(envelope: UntrustedEnvelope, signature: bytes, keys: Mapping[str, Sequence[bytes]]) -> str | None:
-    message = pae(envelope.payload_type, envelope.payload)
-    for person, pinned in keys.items():
-        if any(signature_by(signature, message, ed25519_key(raw)) for raw in pinned):
-            return person
-    return None
+    signers = two_signers(envelope, keys)
+    if isinstance(signers, str):
+        return Refusal("override-signers", signers)
+    return seal(SignedOrder(order, signers), digest_of(envelope.payload))
 
 
 def _read(payload: bytes) -> OverrideOrder:

@@ -43,7 +43,7 @@ def fill(file, **values):
 def test_what_is_written_is_for_each_team_and_private_where_secrets_will_lie(written):
     found = sorted(str(p.relative_to(written)) for p in written.rglob("*") if p.is_file())
     assert found == [
-        "README.md", "gatekeeper/gatekeeper.toml", "policy/builders.toml", "policy/components/hello.toml", "policy/config/production/hello.toml",
+        "README.md", "gatekeeper/gatekeeper.toml", "gatekeeper/operator-keys", "policy/builders.toml", "policy/components/hello.toml", "policy/config/production/hello.toml",
         "policy/environments/production.toml", "policy/issuers.toml", "policy/people.toml", "policy/policy.toml", "policy/projects/hello.toml",
         "policy/roles.toml", "systemd/pingee-gatekeeper-production-logins.socket", "systemd/pingee-gatekeeper-production-logins@.service",
         "systemd/pingee-gatekeeper-production-migrate.service", "systemd/pingee-gatekeeper-production-renew.service",

@@ -7,6 +7,7 @@ import pytest
 from gatekeeper.api.admission import Bounds
 from gatekeeper.serve import _bounds
 from gatekeeper.settings import BadSettings, credential, parse_wrapped, read_settings, read_vault_place
+from tests.fakes.orders import People
 
 GOOD = """
 instance = "production"
@@ -225,3 +226,18 @@ def test_a_supervisor_reads_no_more_than_where_the_vault_is(house):
     file.write_text(GOOD)
     place = read_vault_place(file)
     assert (place.instance, place.url, str(place.ca_file)) == ("production", "https://127.0.0.1:8200", "/etc/vault-ca.pem")
+
+
+def test_the_logs_administrators_are_pinned_by_file_and_nobody_without_one(house):
+    people = People()
+    (house / "gatekeeper.toml").write_text(GOOD)
+    assert read_settings(house / "gatekeeper.toml").operator_keys == {}
+    (house / "operator-keys").write_bytes(people.file)
+    (house / "gatekeeper.toml").write_text(GOOD + '[operators]\nkeys = "operator-keys"\n')
+    assert read_settings(house / "gatekeeper.toml").operator_keys == people.keys
+    (house / "operator-keys").write_text("olga\n")
+    with pytest.raises(BadSettings, match="operator-keys: line 1 is not NAME ed25519 BASE64"):
+        read_settings(house / "gatekeeper.toml")
+    (house / "operator-keys").unlink()
+    with pytest.raises(BadSettings, match="operator-keys: No such file"):
+        read_settings(house / "gatekeeper.toml")

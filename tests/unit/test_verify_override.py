@@ -11,9 +11,10 @@ from gatekeeper.model.uris import IN_TOTO_PAYLOAD, OVERRIDE, ROLLBACK_BUNDLE
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.dsse import envelope_json
 from gatekeeper.verify.errors import Malformed, MalformedEnvelope, MalformedStatement
-from gatekeeper.verify.override import MAX_ORDER, OverrideOrder, encode_override_order, verify_override_order
+from gatekeeper.verify.override import OverrideOrder, encode_override_order, verify_override_order
 from gatekeeper.verify.receipt import parse_receipt_key
 from gatekeeper.verify.rollback import MAX_MEMBERS, BundleMember, RollbackBundle, encode_rollback_bundle, verify_rollback_bundle
+from gatekeeper.verify.twopeople import MAX_ORDER
 from tests.fakes.orders import NOBODY, People, payload_of, signed
 from tests.fakes.signing import FakeReceiptSigner
 
