@@ -11,6 +11,7 @@ from typing import Final
 
 from gatekeeper.policy.document import Component, Environment, Policy, RoleGrant
 from gatekeeper.settings import Settings
+from gatekeeper.tlog.logpolicy import NONE
 from gatekeeper.tlog.signature import VerifierKey
 
 _ROLES: Final = {"P": "pipeline", "D": "developer", "R": "reviewer", "O": "operator", "S": "security team", "A": "admin or auditor"}
@@ -35,6 +36,8 @@ def faults(config: Config) -> list[str]:
     settings, found = config.settings, []
     if config.key.name != settings.origin:
         found.append(f"/vault/log_key is of the log {config.key.name}, and /origin is {settings.origin}: pin the key of this log, or name its origin")
+    if settings.witnesses is not None and settings.witnesses.policy.log.name != settings.origin:
+        found.append(f"/witnesses/policy is of the log {settings.witnesses.policy.log.name}, and /origin is {settings.origin}: name this log in it")
     for component, environment, target in _places(config.policy):
         known = settings.targets.get(target)
         if known is None:
@@ -50,7 +53,7 @@ def faults(config: Config) -> list[str]:
 
 def warnings(config: Config) -> list[str]:
     """What is lawful and seldom meant."""
-    return [*_of_roles(config.policy), *_of_votes(config.policy), *_of_targets(config), *_of_owners(config.signers)]
+    return [*_of_witnesses(config.settings), *_of_roles(config.policy), *_of_votes(config.policy), *_of_targets(config), *_of_owners(config.signers)]
 
 
 def people_with(policy: Policy, groups: Iterable[str]) -> tuple[str, ...]:
@@ -66,6 +69,7 @@ def document(config: Config) -> dict[str, object]:
     return {
         "instance": settings.instance,
         "origin": settings.origin,
+        "witnesses": _witnesses_document(settings),
         "policy": {"commit": policy.commit, "digest": str(policy.digest), "owners": sorted(_owners(config.signers))},
         "environments": {name: e.environment_class.value for name, e in policy.environments.items()},
         "components": [
@@ -102,6 +106,7 @@ def render(config: Config) -> str:
     lines.append(
         f"owners    {_names(sorted(_owners(config.signers)))} sign the policy's first commit; later ones are signed by whom the one before names"
     )
+    lines.append(f"witnesses {_witnesses(settings)}")
     lines += [f"target    {n}: {t.environment}, {_address(t.address.host, t.address.port)}" for n, t in sorted(settings.targets.items())]
     lines += [f"component {c.name} in {environment}: {c.modes[environment].value}, to {target}" for c, environment, target in _places(policy)]
     lines += [
@@ -111,6 +116,25 @@ def render(config: Config) -> str:
     lines.append("override  at each target, by two different people whose keys are pinned there, and nobody else")
     lines += [f"warning   {warning}" for warning in warnings(config)]
     return "\n".join(lines)
+
+
+def _witnesses(settings: Settings) -> str:
+    if settings.witnesses is None:
+        return "none are asked"
+    policy = settings.witnesses.policy
+    return f"{_names(witness.name for witness in policy.witnesses)}; quorum {policy.quorum}; policy file {settings.witnesses.digest}"
+
+
+def _witnesses_document(settings: Settings) -> dict[str, object] | None:
+    if settings.witnesses is None:
+        return None
+    policy = settings.witnesses.policy
+    return {
+        "policy": str(settings.witnesses.digest),
+        "quorum": policy.quorum,
+        "fail_open": settings.witnesses.fail_open,
+        "witnesses": {witness.name: witness.url for witness in policy.witnesses},
+    }
 
 
 def _votes(policy: Policy, environment: Environment) -> str:
@@ -130,6 +154,14 @@ def _places(policy: Policy) -> Iterator[tuple[Component, str, str]]:
         for environment, targets in component.targets.items():
             for target in targets:
                 yield component, environment, target
+
+
+def _of_witnesses(settings: Settings) -> Iterator[str]:
+    witnesses = settings.witnesses
+    if witnesses is not None and witnesses.policy.quorum == NONE:
+        yield "[witnesses] policy has no quorum: what its witnesses say is collected, and nothing waits for it"
+    if witnesses is not None and witnesses.fail_open:
+        yield "[witnesses] fail_open: checkpoints are published that too few witnesses cosigned, and verifiers with this policy refuse them"
 
 
 def _of_roles(policy: Policy) -> Iterator[str]:

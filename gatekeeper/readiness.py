@@ -51,6 +51,8 @@ class Watched:
     target: SshTarget
     addresses: Mapping[str, TargetAddress]
     clock: Callable[[], datetime]
+    witness_change: Callable[[], bool | None] = lambda: None
+    """whether the log says of the witnesses what the configuration says; None where nothing is to be said"""
 
 
 def probes(watched: Watched) -> tuple[Mapping[str, Probe], Mapping[str, Probe]]:
@@ -60,6 +62,7 @@ def probes(watched: Watched) -> tuple[Mapping[str, Probe], Mapping[str, Probe]]:
     found: dict[str, Probe] = {
         Part.DATABASE: partial(_database, w.database),
         Part.LOG: partial(_log, w.sequencer),
+        Part.WITNESSES: partial(_witnesses, w.sequencer, w.witness_change),
         Part.VAULT_LOG: partial(_through, partial(_login, w.vault_log.public_key)),
         Part.VAULT_DECIDE: partial(_through, partial(_login, w.vault_decide.public_key_pem)),
         Part.VAULT: partial(_vault, w.vault, limiter),
@@ -109,6 +112,17 @@ async def _log(sequencer: Sequencer) -> Word:
     if sequencer.alarm() is not None:
         return Word.STOPPED
     return Word.UNPUBLISHED if sequencer.published() is None else Word.OK
+
+
+async def _witnesses(sequencer: Sequencer, logged: Callable[[], bool | None]) -> Word:
+    state = sequencer.witnessed()
+    if state.fail_open:
+        return Word.OPEN
+    if logged() is False:
+        return Word.UNLOGGED
+    if state.quorum_missing:
+        return Word.NO_QUORUM
+    return Word.UNREACHABLE if state.troubles else Word.OK
 
 
 async def _login(call: Callable[[], Awaitable[object]]) -> Word:

@@ -9,8 +9,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from gatekeeper.adapters.vault_act import DeployTarget, VaultAct
 from gatekeeper.adapters.vault_decide import VaultDecide
 from gatekeeper.adapters.vault_log import VaultLog
 from gatekeeper.adapters.vault_relay import VaultRelay
+from gatekeeper.adapters.witness import open_witnesses
 from gatekeeper.api.admission import MOST, Bounds
 from gatekeeper.api.app import build_app
 from gatekeeper.api.listen import Listener, open_listener, serve_app
@@ -37,13 +38,14 @@ from gatekeeper.deploy.measure import Metrics
 from gatekeeper.deploy.observe import run_observer
 from gatekeeper.deploy.parts import Parts
 from gatekeeper.deploy.reconcile import run_worker
+from gatekeeper.deploy.witness_change import WantedWitnesses, log_witness_change
 from gatekeeper.model.moment import moment
 from gatekeeper.policy.load import PolicyError
 from gatekeeper.ports.errors import PortError
 from gatekeeper.postgres.database import open_database
 from gatekeeper.readiness import Watched, probes
-from gatekeeper.sequencer import Sequencer
-from gatekeeper.settings import BadSettings, Listen, Settings, Wrapped
+from gatekeeper.sequencer import Sequencer, WitnessPlan
+from gatekeeper.settings import BadSettings, Listen, Settings, WitnessSettings, Wrapped
 from gatekeeper.tlog.entry import Cause, OriginEntry
 from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.tlog.note import parse_vkey
@@ -80,7 +82,9 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
         vault_decide = VaultDecide(
             sessions["decide"], settings.instance, public_key_pem=settings.vault.receipt_key, key_version=settings.vault.key_version
         )
-        sequencer = Sequencer(database.log(settings.origin), vault_log, opening=_opening(settings), clock=clock)
+        log_store = database.log(settings.origin)
+        witnesses = await stack.enter_async_context(_witnesses(settings))
+        sequencer = Sequencer(log_store, vault_log, opening=_opening(settings), clock=clock, witnesses=witnesses)
         target = SshTarget(loop)
         parts = Parts(
             instance=settings.instance,
@@ -112,12 +116,14 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             for session in sessions.values():
                 await nursery.start(session.run)
             await nursery.start(sequencer.run)
+            logged = None if settings.witnesses is None else await log_witness_change(parts, log_store, _wanted(settings, settings.witnesses))
+            if logged and settings.witnesses is not None and settings.witnesses.fail_open:
+                sequencer.publish_without_quorum()
             await nursery.start(run_worker, parts)
             nursery.start_soon(run_observer, parts, settings.observe_s)
             nursery.start_soon(_refresh_policy, parts, policy_source, settings)
-            app = build_app(
-                parts, sequencer, LogPolicy(log=vkey), pages=[page_routes(parts)], max_blob=settings.max_blob, closing=closing
-            )
+            log_policy = LogPolicy(log=vkey) if witnesses is None else witnesses.policy
+            app = build_app(parts, sequencer, log_policy, pages=[page_routes(parts)], max_blob=settings.max_blob, closing=closing)
             needed, details = probes(
                 Watched(
                     database=database,
@@ -132,6 +138,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
                     target=target,
                     addresses=parts.addresses,
                     clock=clock,
+                    witness_change=lambda: logged,
                 )
             )
             operator = build_operator_app(needed, _metrics(parts, sequencer), details)
@@ -189,6 +196,19 @@ def _address(settings: Settings) -> VaultAddress:
 
 async def _login(settings: Settings, name: str, wrapped: Wrapped) -> VaultSession:
     return await login(_address(settings), WrappedSecret(f"{settings.instance}-{name}", wrapped.role_id, wrapped.token))
+
+
+@asynccontextmanager
+async def _witnesses(settings: Settings) -> AsyncIterator[WitnessPlan | None]:
+    if settings.witnesses is None:
+        yield None
+        return
+    async with open_witnesses(settings.witnesses.ca_file) as link:
+        yield WitnessPlan(settings.witnesses.policy, link)
+
+
+def _wanted(settings: Settings, witnesses: WitnessSettings) -> WantedWitnesses:
+    return WantedWitnesses(witnesses.digest, witnesses.fail_open, witnesses.order, settings.operator_keys)
 
 
 def _deploy_targets(settings: Settings) -> tuple[DeployTarget, ...]:
@@ -276,4 +296,12 @@ def _metrics(parts: Parts, sequencer: Sequencer) -> Metrics:
         newest = sequencer.published()
         return None if newest is None else (newest.size, newest.at.timestamp())
 
-    return Metrics(parts, published, VERSION, alarm=sequencer.alarm)
+    def witnesses() -> Mapping[str, bool]:
+        state = sequencer.witnessed()
+        return {
+            "witness_fail_open": state.fail_open,
+            "witness_published_without_quorum": state.published_open,
+            "witness_quorum_missing": state.quorum_missing,
+        }
+
+    return Metrics(parts, published, VERSION, alarm=sequencer.alarm, witnesses=witnesses)

@@ -42,6 +42,12 @@
     [operators]                            # may be left out: then nobody can order anything about the log
     keys = "operator-keys"                 # lines NAME ed25519 BASE64: the log's administrators, named as in people.toml
 
+    [witnesses]                            # may be left out: then checkpoints are published without witnesses
+    policy = "witnesses.policy"            # the log policy file that verifiers are given (C2SP tlog-policy): witnesses, their URLs, the quorum
+    ca_file = "witness-ca.pem"             # may be left out: the system's CAs
+    fail_open = false                      # may be left out; true publishes without the quorum, once the log says so: needs `order`
+    order = "witnesses.order"              # may be left out; the order of two operators that the log records: pingee log order new witnesses
+
     [targets.web-1]
     environment = "production"
     host = "10.0.0.5"
@@ -66,10 +72,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.strictjson import MalformedJson, parse_object
 from gatekeeper.model.unfilled import sentence, unfilled
 from gatekeeper.ports.target import TargetAddress
+from gatekeeper.tlog.errors import TlogError
+from gatekeeper.tlog.logpolicy import LogPolicy, parse_log_policy
 from gatekeeper.verify.twopeople import parse_people_keys
 
 MAX_FILE: Final = 256 * 1024
@@ -121,6 +130,18 @@ class PolicySettings:
 
 
 @dataclass(frozen=True)
+class WitnessSettings:
+    """Who witnesses the log, as verifiers are told it, and what two operators ordered about it."""
+
+    policy: LogPolicy
+    digest: Digest
+    """of the policy file's bytes"""
+    ca_file: Path | None
+    fail_open: bool
+    order: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True)
 class TargetSettings:
     """A target: its address, its environment, and ours as it sees it."""
 
@@ -148,6 +169,7 @@ class Settings:
     targets: Mapping[str, TargetSettings]
     observe_s: int = OBSERVE_S
     """seconds between two questions to a target what it runs"""
+    witnesses: WitnessSettings | None = None
     operator_keys: Mapping[str, tuple[bytes, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """the log's administrators by name, each with one or more Ed25519 keys; empty: nobody can order anything about the log"""
 
@@ -235,6 +257,7 @@ class _Reading:
             max_blob=artifacts.integer("max_blob", minimum=1, maximum=8 * 1024**3),
             targets={name: self._target(name, targets.nested(name)) for name in targets.names()},
             observe_s=fields.optional("observe_s", partial(fields.integer, minimum=1, maximum=3600)) or OBSERVE_S,
+            witnesses=self._witnesses(fields.nested("witnesses")) if fields.has("witnesses") else None,
             operator_keys=self._operators(fields.nested("operators")) if fields.has("operators") else MappingProxyType({}),
         )
         database.done()
@@ -273,6 +296,28 @@ class _Reading:
         )
         fields.done()
         return policy
+
+    def _witnesses(self, fields: Fields) -> WitnessSettings:
+        data = _text(self.path(fields, "policy")).encode()
+        try:
+            policy = parse_log_policy(data)
+        except TlogError as error:
+            raise fields.error("policy", str(error)) from None
+        for witness in policy.witnesses:
+            if witness.url is None or not witness.url.startswith("https://"):
+                raise fields.error("policy", f"gives the witness {witness.name} no https:// URL: nobody could ask it")
+        order = fields.optional("order", partial(self.path, fields))
+        witnesses = WitnessSettings(
+            policy=policy,
+            digest=digest_of(data),
+            ca_file=fields.optional("ca_file", partial(self.path, fields)),
+            fail_open=bool(fields.optional("fail_open", fields.boolean)),
+            order=None if order is None else _text(order).encode(),
+        )
+        fields.done()
+        if witnesses.fail_open and witnesses.order is None:
+            raise fields.error("fail_open", "needs the order of two operators in `order`: pingee log order new witnesses")
+        return witnesses
 
     def _operators(self, fields: Fields) -> Mapping[str, tuple[bytes, ...]]:
         file = self.path(fields, "keys")

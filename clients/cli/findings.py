@@ -78,6 +78,21 @@ FINDINGS: Final[Mapping[tuple[Part, Word], Finding]] = MappingProxyType(
             "the log refuses to go on: something signed, stored or kept disagrees", "touch nothing; run pingee-gatekeeper log fsck --config FILE"
         ),
         (Part.LOG, Word.UNPUBLISHED): Finding("nothing of the log was published yet", "wait a moment; if it stays so, see the gatekeeper's log"),
+        (Part.WITNESSES, Word.NO_QUORUM): Finding(
+            "too few witnesses cosign the newest checkpoint: nothing new is published, and nothing deploys",
+            "the gatekeeper's log names who does not cosign; mend the way to them, or ask their operators",
+        ),
+        (Part.WITNESSES, Word.OPEN): Finding(
+            "checkpoints are published without the quorum of witnesses (fail_open): verifiers that want it refuse them",
+            "mend the witnesses, then end it by an order of two operators with fail_open=false",
+        ),
+        (Part.WITNESSES, Word.UNLOGGED): Finding(
+            "the [witnesses] of the configuration are not those of the log's newest witness-change entry",
+            "have two operators order it: pingee log order new witnesses; name the file as /witnesses/order and restart",
+        ),
+        (Part.WITNESSES, Word.UNREACHABLE): Finding(
+            "a witness does not cosign, and the others are still a quorum", "the gatekeeper's log names it and says why; ask its operators"
+        ),
         (Part.POLICY, Word.REWOUND): Finding("the newest policy does not descend from the one in force (config-rewound)", _OWNER),
         (Part.POLICY, Word.UNREVIEWED): Finding("the newest policy is not signed by an owner whom the one before names (config-unreviewed)", _OWNER),
         (Part.POLICY, Word.INVALID): Finding("the newest policy does not parse or contradicts itself (config-invalid)", _OWNER),

@@ -6,7 +6,7 @@ Counted from the records at each scrape, over public pings only: a replica that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gatekeeper.model.label import ANONYMOUS
@@ -22,9 +22,19 @@ class Metrics:
     """Prometheus text of one instance. Label values come from closed sets: environments of the policy, states, reason codes."""
 
     def __init__(
-        self, parts: Parts, published: Callable[[], tuple[int, float] | None], version: str, *, alarm: Callable[[], str | None] = lambda: None
+        self,
+        parts: Parts,
+        published: Callable[[], tuple[int, float] | None],
+        version: str,
+        *,
+        alarm: Callable[[], str | None] = lambda: None,
+        witnesses: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
-        """`published` gives size and time of the newest checkpoint; `alarm` the sentence that an operator of the log must read, if any."""
+        """`published` gives size and time of the newest checkpoint; `alarm` the sentence that an operator of the log must read, if any.
+
+        `witnesses` gives flags of closed names about the log's witnesses.
+        """
+        self._witnesses = witnesses
         self._parts = parts
         self._alarm = alarm
         self._published = published
@@ -49,6 +59,8 @@ class Metrics:
         lines += [f'pingee_ping_reasons{{environment="{e}",reason="{r}"}} {n}' for (e, r), n in sorted(reasons.items())]
         lines += ["# HELP pingee_log_alarm 1 while the log needs an operator: see the gatekeeper's own log", "# TYPE pingee_log_alarm gauge"]
         lines.append(f"pingee_log_alarm {int(self._alarm() is not None)}")
+        for name, value in sorted(self._witnesses().items()):
+            lines += [f"# TYPE pingee_log_{name} gauge", f"pingee_log_{name} {int(value)}"]
         published = self._published()
         if published is not None:
             size, at = published

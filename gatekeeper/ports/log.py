@@ -133,6 +133,10 @@ class LogStore(Protocol):
         """Entry bytes from `start`, at most `count`, in order."""
         ...
 
+    async def newest_of(self, kind: str) -> bytes | None:
+        """The bytes of the newest entry of that kind; None where there is none. Looks through the whole log: for starts, not for calls."""
+        ...
+
     async def read_leaf_hashes(self, start: int, count: int) -> list[bytes]:
         """Leaf hashes from `start`, at most `count`, in order."""
         ...

@@ -109,6 +109,11 @@ class PostgresLog:
         rows = await self._read(lambda unit: unit.rows(_Q["bodies"], log=self._id, start=start, stop=start + count))
         return [row["body"] for row in rows]
 
+    async def newest_of(self, kind: str) -> bytes | None:
+        """See `LogStore.newest_of`."""
+        row = await self._read(lambda unit: unit.row(_Q["newest_of"], log=self._id, kind=kind))
+        return None if row is None else row["body"]
+
     async def read_leaf_hashes(self, start: int, count: int) -> list[bytes]:
         """See `LogStore.read_leaf_hashes`."""
         rows = await self._read(lambda unit: unit.rows(_Q["leaf_hashes"], log=self._id, start=start, stop=start + count))

@@ -51,11 +51,10 @@ class WitnessAhead(LogRefused):
 
 @dataclass(frozen=True)
 class WitnessPlan:
-    """Which witnesses are asked and what their quorum is, and the way to them. `fail_open`: publish without it, once the log itself says so."""
+    """Which witnesses are asked and what their quorum is, and the way to them."""
 
     policy: LogPolicy
     link: WitnessLink | None = None
-    fail_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Witnessing:
     def __init__(self, plan: WitnessPlan, reader: TreeReader) -> None:
         self._plan, self._reader = plan, reader
         self.fail_open = False
-        """whether a checkpoint is published that too few cosigned; the plan alone does not set it"""
+        """whether a checkpoint is published that too few cosigned; set once the log itself says so"""
         self._known = {witness.name: _Remembered() for witness in plan.policy.witnesses}
 
     def met(self, note: bytes) -> bool:

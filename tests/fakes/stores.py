@@ -509,6 +509,10 @@ class FakeLogStore(_Store):
         async with self._faults.around("read_entries"):
             return [entry.body for entry in self.rows.entries[start : start + count]]
 
+    async def newest_of(self, kind):
+        async with self._faults.around("newest_of"):
+            return next((entry.body for entry in reversed(self.rows.entries) if entry.kind == kind), None)
+
     async def read_leaf_hashes(self, start, count):
         async with self._faults.around("read_leaf_hashes"):
             return [entry.leaf_hash for entry in self.rows.entries[start : start + count]]

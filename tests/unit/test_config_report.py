@@ -5,8 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 from gatekeeper.config_report import Config, document, faults, render, warnings
+from gatekeeper.model.digest import digest_of
 from gatekeeper.policy.load import parse_policy
+from gatekeeper.settings import WitnessSettings
+from gatekeeper.tlog.signature import ed25519_vkey
 from tests.fakes import log_directory
+from tests.fakes.witnesses import FakeWitness, policy_of
 
 KEY = "ssh-ed25519 AAAAowner"
 SIGNERS = f'olga@x namespaces="git" {KEY}\ncarl@x,carl@y namespaces="git" ssh-ed25519 AAAAcarl comment\n# a comment\n'
@@ -27,7 +31,7 @@ FILES = {
 PEOPLE = {"alice": ("reviewers",), "bob": ("reviewers",), "olga": ("operators",), "otto": ("operators",)}
 
 
-def config(*, people=PEOPLE, files=(), signers=SIGNERS, targets=("web-1",), environment="production", origin=log_directory.ORIGIN, mailless=()):
+def config(*, people=PEOPLE, files=(), signers=SIGNERS, targets=("web-1",), environment="production", origin=log_directory.ORIGIN, mailless=(), witnesses=None):
     texts = FILES | dict(files)
     texts["people.toml"] = "".join(
         PERSON.format(name, ", ".join(f'"{g}"' for g in groups), "" if name in mailless else f'"{name}@x"') for name, groups in people.items()
@@ -35,7 +39,8 @@ def config(*, people=PEOPLE, files=(), signers=SIGNERS, targets=("web-1",), envi
     policy = parse_policy({name: text.encode() for name, text in texts.items()}, commit="c" * 40)
     address = SimpleNamespace(host="10.0.0.5", port=22)
     settings = SimpleNamespace(
-        instance="production", origin=origin, targets={name: SimpleNamespace(address=address, environment=environment) for name in targets}
+        instance="production", origin=origin, targets={name: SimpleNamespace(address=address, environment=environment) for name in targets},
+        witnesses=witnesses,
     )
     return Config(settings, policy, signers.encode(), log_directory.VKEY)
 
@@ -92,3 +97,28 @@ def test_a_contradiction_is_a_fault_that_names_its_key_and_what_to_do(changes, w
     (fault,) = faults(config(**changes))
     assert words in fault
     assert document(config(**changes))["faults"] == [fault]
+
+
+W1, W2 = FakeWitness("a"), FakeWitness("b")
+
+
+@pytest.mark.parametrize(
+    ("policy", "fail_open", "fault", "warning"),
+    [
+        (policy_of(log_directory.VKEY, W1, W2), False, None, None),
+        (policy_of(log_directory.VKEY, W1, W2, quorum=0), False, None, "has no quorum"),
+        (policy_of(log_directory.VKEY, W1, W2), True, None, "verifiers with this policy refuse them"),
+        (policy_of(ed25519_vkey("other.example/log", log_directory.VKEY.public), W1), False, "is of the log other.example/log", None),
+    ],
+)
+def test_the_witnesses_are_shown_and_what_is_seldom_meant_of_them(policy, fail_open, fault, warning):
+    settings = WitnessSettings(policy=policy, digest=digest_of(b"file"), ca_file=None, fail_open=fail_open, order=None)
+    found = config(witnesses=settings)
+    for words, sentences in ((fault, faults(found)), (warning, warnings(found))):
+        assert len(sentences) == (words is not None)
+        assert words is None or words in sentences[0]
+    assert document(found)["witnesses"]["fail_open"] is fail_open
+    assert "witnesses none are asked" not in render(found)
+    assert "a" in document(found)["witnesses"]["witnesses"]
+    assert document(config())["witnesses"] is None
+    assert "witnesses none are asked" in render(config())

@@ -87,7 +87,7 @@ def test_the_configuration_explains_every_setting_and_is_read_once_filled(writte
     # Every setting that there is stands in it, with a comment of its own or of its table.
     names = re.findall(r"^(\w+) =", textwrap.dedent(_example(settings_file.__doc__)), re.MULTILINE)
     assert len(names) > 25
-    assert set(names) <= set(re.findall(r"^(\w+) =", file.read_text(), re.MULTILINE))
+    assert set(names) <= set(re.findall(r"^(?:# )?(\w+) =", file.read_text(), re.MULTILINE))
     assert settings.operator.host == "127.0.0.1"
     assert read_vault_place(file).url == "https://vault.example:8200"
 

@@ -15,6 +15,7 @@ from gatekeeper.policy.load import PolicyError
 from gatekeeper.ports.errors import Denied, Rejected, Unavailable, Untrustworthy
 from gatekeeper.ports.target import TargetUnavailable
 from gatekeeper.readiness import Watched, expiry, probes, skew
+from gatekeeper.sequencer import Witnessed
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -92,6 +93,22 @@ async def test_the_database_its_schema_and_its_clock():
 async def test_the_log(late, alarm, published, word):
     sequencer = SimpleNamespace(late=lambda: late, alarm=lambda: alarm, published=lambda: published)
     assert await readiness._log(sequencer) is word
+
+
+@pytest.mark.parametrize(
+    ("state", "logged", "word"),
+    [
+        (Witnessed(), None, Word.OK),
+        (Witnessed(), True, Word.OK),
+        (Witnessed(troubles={"a": "slow"}), True, Word.UNREACHABLE),
+        (Witnessed(quorum_missing=True, troubles={"a": "slow"}), True, Word.NO_QUORUM),
+        (Witnessed(), False, Word.UNLOGGED),
+        (Witnessed(fail_open=True), True, Word.OPEN),
+        (Witnessed(fail_open=True, published_open=True, quorum_missing=True), True, Word.OPEN),
+    ],
+)
+async def test_the_witnesses(state, logged, word):
+    assert await readiness._witnesses(SimpleNamespace(witnessed=lambda: state), lambda: logged) is word
 
 
 @pytest.mark.parametrize("code", ["config-rewound", "config-unreviewed", "config-invalid", "config-unavailable"])

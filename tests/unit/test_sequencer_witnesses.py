@@ -407,7 +407,7 @@ async def test_a_note_of_the_time_before_the_witnesses_is_cosigned_before_it_is_
 async def test_a_spoilt_cosignature_in_the_history_is_asked_for_again(world):
     async with world.running(count=1, quorum=1) as log:
         await proven(world, log, 0)
-    (size, signed), (_, cosigned) = world.store.rows.notes
+    (size, _), (_, cosigned) = world.store.rows.notes
     line = parse_note(cosigned).signatures[1]
     world.store.rows.notes[1] = (size, cosigned.replace(line.line(), world.witnesses[0].sign(b"other\n").line()))
     async with world.running(count=1, quorum=1) as log:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gatekeeper.api.admission import Bounds
+from gatekeeper.model.digest import digest_of
 from gatekeeper.serve import _bounds
 from gatekeeper.settings import BadSettings, credential, parse_wrapped, read_settings, read_vault_place
+from gatekeeper.tlog.logpolicy import encode_log_policy
+from tests.fakes import log_directory
 from tests.fakes.orders import People
+from tests.fakes.witnesses import FakeWitness, policy_of
 
 GOOD = """
 instance = "production"
@@ -241,3 +245,48 @@ def test_the_logs_administrators_are_pinned_by_file_and_nobody_without_one(house
     (house / "operator-keys").unlink()
     with pytest.raises(BadSettings, match="operator-keys: No such file"):
         read_settings(house / "gatekeeper.toml")
+
+
+W1, W2 = FakeWitness("a"), FakeWitness("b")
+WITNESSES = GOOD + '[witnesses]\npolicy = "witnesses.policy"\n'
+
+
+@pytest.fixture
+def witnessed(house):
+    """A house with a policy file of two witnesses."""
+    (house / "witnesses.policy").write_bytes(b"# ours\n" + encode_log_policy(policy_of(log_directory.VKEY, W1, W2)))
+    return house
+
+
+def test_without_the_table_no_witness_is_asked(house):
+    assert read(house).witnesses is None
+
+
+def test_witnesses_are_read_from_the_file_that_verifiers_are_given(witnessed):
+    (witnessed / "an.order").write_text("{}")
+    found = read(witnessed, WITNESSES).witnesses
+    assert [(w.name, w.url) for w in found.policy.witnesses] == [("a", W1.url), ("b", W2.url)]
+    assert found.digest == digest_of((witnessed / "witnesses.policy").read_bytes()), "as people see it: sha256sum"
+    assert (found.ca_file, found.fail_open, found.order) == (None, False, None)
+    found = read(witnessed, WITNESSES + 'ca_file = "ca.pem"\nfail_open = true\norder = "an.order"\n').witnesses
+    assert (found.ca_file, found.fail_open, found.order) == (witnessed / "ca.pem", True, b"{}")
+    assert "{}" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("more", "policy", "words"),
+    [
+        ("fail_open = true\n", None, "/witnesses/fail_open: needs the order of two operators"),
+        ("fail_open = 1\n", None, "/witnesses/fail_open"),
+        ("surprise = 1\n", None, "/witnesses/surprise"),
+        ("", b"quorum none\n", "/witnesses/policy: one log line"),
+        ("", lambda text: text.replace(b"https://b.example", b"http://b.example"), "/witnesses/policy: gives the witness b no https:// URL"),
+        ("", lambda text: text.replace(b" https://b.example", b""), "/witnesses/policy: gives the witness b no https:// URL"),
+    ],
+)
+def test_witnesses_that_cannot_be_asked_or_may_not_be_done_without_are_refused_by_key(witnessed, more, policy, words):
+    file = witnessed / "witnesses.policy"
+    if policy is not None:
+        file.write_bytes(policy if isinstance(policy, bytes) else policy(file.read_bytes()))
+    with pytest.raises(BadSettings, match=words):
+        read(witnessed, WITNESSES + more)

@@ -32,6 +32,10 @@ select idx, entry_id, leaf_hash, body from log_entry where log = $log and entry_
 -- no-viewer: entries of a log
 select body from log_entry where log = $log and idx >= $start::bigint and idx < $stop::bigint order by idx;
 
+-- name: newest_of
+-- no-viewer: entries of a log
+select body from log_entry where log = $log and kind = $kind order by idx desc limit 1;
+
 -- name: leaf_hashes
 -- no-viewer: entries of a log
 select leaf_hash from log_entry where log = $log and idx >= $start::bigint and idx < $stop::bigint order by idx;
