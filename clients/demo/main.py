@@ -39,6 +39,7 @@ _STEPS: Final = {
     "vault-bootstrap": "pingee-gatekeeper bootstrap: keys, CAs, logins and roles from vault-policies/; the root token is revoked",
     "database": "a real PostgreSQL, migrated by the gatekeeper at its start",
     "policy": "a signed commit of the policy repository, made from examples/policy/",
+    "witness": "another team's pingee-witness, without whose cosignature production's host believes nothing of production's log",
     "target": "an SSH host that trusts the vault's CA and runs nothing but the doorkeeper",
     "gatekeeper": "the API over TLS; three vault logins over a pipe, none on disk",
 }

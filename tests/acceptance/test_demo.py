@@ -18,7 +18,7 @@ from gatekeeper.model.digest import digest_of
 from tests.fakes.shown_demo import run_demo
 
 STEPS = [
-    "vault", "vault-bootstrap", "database", "policy", "target", "gatekeeper", "build", "submit", "test-environment", "acceptance", "ping-pending",
+    "vault", "vault-bootstrap", "database", "policy", "witness", "target", "gatekeeper", "build", "submit", "test-environment", "acceptance", "ping-pending",
     "vote", "deploy", "running", "provenance", "log-verify", "tamper-detected", "deny-unsigned", "deny-tampered", "deny-self-vote",
     "deny-stale-vote", "deny-wrong-bytes", "second-version", "rollback",
     "hostile-build", "promote-same-digest", "secrets-per-environment", "config-only", "config-rollback", "deny-unreviewed-config",
