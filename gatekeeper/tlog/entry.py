@@ -31,14 +31,27 @@ from .kinds import (
     RolePeople,
     UnknownEntry,
 )
-from .kinds_people import WitnessChangeEntry
-from .members import Abridged, Members, Reference, abridge
+from .kinds_people import (
+    AcknowledgementEntry,
+    BreakglassCloseEntry,
+    BreakglassOpenEntry,
+    Change,
+    ExemptionEntry,
+    FreezeEntry,
+    HoldEntry,
+    ReservationEntry,
+    RevocationEntry,
+    Revoked,
+    StopEntry,
+    WindowEntry,
+    WitnessChangeEntry,
+)
+from .kinds_sealed import LiftEntry, OpenDecoysEntry, OpenEntry, SealedEntry
+from .members import MAX_PRIVATE, Abridged, Members, Reference, abridge
 from .person import hidden_text, pseudonym
 from .schema import Entry, members_of, read_entry
 
 MAX_ENTRY: Final = 16 * 1024
-MAX_SEALED_BODY: Final = 3_500
-"""The cap of a body that goes into a slot of a sealed leaf."""
 _MAX_DEPTH: Final = 6
 
 
@@ -96,25 +109,41 @@ def _lists(members: Members) -> Iterator[tuple[Members, str, list[Json]]]:
 
 __all__ = [
     "MAX_ENTRY",
-    "MAX_SEALED_BODY",
+    "MAX_PRIVATE",
     "Abridged",
+    "AcknowledgementEntry",
     "AdoptEntry",
+    "BreakglassCloseEntry",
+    "BreakglassOpenEntry",
     "Cause",
+    "Change",
     "ConfigEntry",
     "DecisionEntry",
     "DoorkeeperMark",
     "Entry",
+    "ExemptionEntry",
+    "FreezeEntry",
     "Head",
+    "HoldEntry",
     "Intake",
     "KeyEntry",
     "KeyUse",
     "Kind",
+    "LiftEntry",
+    "OpenDecoysEntry",
+    "OpenEntry",
     "OriginEntry",
     "OutcomeEntry",
     "OverrideEntry",
     "Reference",
+    "ReservationEntry",
+    "RevocationEntry",
+    "Revoked",
     "RolePeople",
+    "SealedEntry",
+    "StopEntry",
     "UnknownEntry",
+    "WindowEntry",
     "WitnessChangeEntry",
     "encode_entry",
     "hidden_text",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum, unique
+
 
 class TlogError(ValueError):
     """Bytes, a proof or a signature of a log were refused."""
@@ -49,3 +51,30 @@ class UnknownLog(TlogError):
 
 class QuorumNotMet(TlogError):
     """Too few witnesses of the policy cosigned the checkpoint."""
+
+
+@unique
+class OpeningFault(StrEnum):
+    """Why an opening is none."""
+
+    NO_SLOT = "no-slot"
+    OTHER_COMMITMENT = "other-commitment"
+    NOT_COMMITTED = "not-committed"
+    BODY_MALFORMED = "body-malformed"
+    OTHER_ORIGIN = "other-origin"
+    OTHER_TIME = "other-time"
+    DECOY = "decoy"
+    HALF_OPEN = "half-open"
+    PRIVATE_DIFFERS = "private-differs"
+    PRIVATE_MALFORMED = "private-malformed"
+    HEAD_DIFFERS = "head-differs"
+    OTHER_LEAF = "other-leaf"
+    NOT_LATER = "not-later"
+
+
+class OpeningRefused(TlogError):
+    """What should open a slot of a sealed leaf does not."""
+
+    def __init__(self, fault: OpeningFault, detail: str) -> None:
+        super().__init__(detail)
+        self.fault = fault

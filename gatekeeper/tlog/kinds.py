@@ -31,6 +31,20 @@ class Kind(StrEnum):
     ADOPT = "adopt"
     KEY = "key"
     WITNESS_CHANGE = "witness-change"
+    FREEZE = "freeze"
+    WINDOW = "window"
+    HOLD = "hold"
+    RESERVATION = "reservation"
+    STOP = "stop"
+    ACKNOWLEDGEMENT = "acknowledgement"
+    EXEMPTION = "exemption"
+    BREAKGLASS_OPEN = "breakglass-open"
+    BREAKGLASS_CLOSE = "breakglass-close"
+    REVOCATION = "revocation"
+    SEALED = "sealed"
+    OPEN = "open"
+    OPEN_DECOYS = "open-decoys"
+    LIFT = "lift"
 
 
 @unique

@@ -6,6 +6,7 @@ Every reader raises `FieldError`, every list of people or digests stands strictl
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,7 @@ from gatekeeper.model.fields import FieldError, Fields
 
 from .errors import MalformedEntry
 from .person import HiddenText, Pseudonym, parse_hidden_text, parse_pseudonym
+from .signature import is_key_name
 from .spelling import parse_hash
 
 T = TypeVar("T")
@@ -25,6 +27,10 @@ S = TypeVar("S", bound=str)
 MAX_TEXT: Final = 256
 MAX_ITEMS: Final = 1000
 SEALED_SLOTS: Final = 4
+MAX_SEALED_HEAD: Final = 512
+"""Bytes of the body B that a slot commits to."""
+MAX_PRIVATE: Final = 3_500
+"""Bytes of the private body M, which is an entry of its kind."""
 _HEX_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -115,12 +121,26 @@ def read_reference(fields: Fields, key: str) -> Reference:
     return reference
 
 
+def read_origin(fields: Fields, key: str) -> str:
+    """O: a log's origin."""
+    value = fields.raw(key)
+    if not isinstance(value, str) or not is_key_name(value):
+        raise fields.error(key, "must have 1 to 200 bytes, no space and no '+'")
+    return value
+
+
+def read_hash(fields: Fields, key: str) -> bytes:
+    """The base64 of 32 bytes."""
+    value = fields.raw(key)
+    data = parse_hash(value.encode("ascii")) if isinstance(value, str) and value.isascii() else None
+    if data is None:
+        raise fields.error(key, "must be the base64 of 32 bytes")
+    return data
+
+
 def read_root(fields: Fields, key: str) -> str:
     """The base64 of a root hash."""
-    value = fields.raw(key)
-    if not isinstance(value, str) or not value.isascii() or parse_hash(value.encode("ascii")) is None:
-        raise fields.error(key, "must be the base64 of 32 bytes")
-    return value
+    return b64encode(read_hash(fields, key)).decode("ascii")
 
 
 def read_nullable(fields: Fields, key: str, read: Callable[[Fields, str], T]) -> T | None:

@@ -30,6 +30,7 @@ from .kinds import (
     UnknownEntry,
 )
 from .kinds_people import PeopleEntry
+from .kinds_sealed import SealingEntry
 from .members import (
     SEALED_SLOTS,
     Abridged,
@@ -39,6 +40,7 @@ from .members import (
     read_id,
     read_list,
     read_nullable,
+    read_origin,
     read_pair,
     read_people,
     read_person,
@@ -52,11 +54,12 @@ from .members import (
 from .note import parse_note
 from .person import Pseudonym
 from .schema_people import PEOPLE_READERS, people_members
-from .signature import MAX_VKEY, is_key_name
+from .schema_sealed import SEALING_READERS, sealing_members
+from .signature import MAX_VKEY
 
 MAX_COSIGNATURE: Final = 512
 """Bytes of a doorkeeper's signature line."""
-Entry: TypeAlias = DeployEntry | PeopleEntry
+Entry: TypeAlias = DeployEntry | PeopleEntry | SealingEntry
 _PURPOSES: Final = tuple(Purpose)
 _MODES: Final = tuple(Mode)
 _VERDICTS: Final = tuple(Verdict)
@@ -72,7 +75,11 @@ def members_of(entry: Entry) -> Members:
         "at": render_moment(entry.at),
         "config": entry.config,
     }
-    return common | (people_members(entry) if isinstance(entry, PeopleEntry) else _deploy_members(entry))
+    if isinstance(entry, PeopleEntry):
+        return common | people_members(entry)
+    if isinstance(entry, SealingEntry):
+        return common | sealing_members(entry)
+    return common | _deploy_members(entry)
 
 
 def read_entry(fields: Fields, body: bytes) -> Entry | UnknownEntry:
@@ -88,12 +95,9 @@ def read_entry(fields: Fields, body: bytes) -> Entry | UnknownEntry:
 
 
 def _read_common(fields: Fields) -> dict[str, Any]:
-    origin = fields.raw("origin")
-    if not isinstance(origin, str) or not is_key_name(origin):
-        raise fields.error("origin", "must have 1 to 200 bytes, no space and no '+'")
     return {
         "entry_id": read_id(fields, "entry_id"),
-        "origin": origin,
+        "origin": read_origin(fields, "origin"),
         "at": fields.moment("at"),
         "config": read_nullable(fields, "config", Fields.commit),
     }
@@ -316,5 +320,6 @@ _READERS: Final[MappingProxyType[Kind, Callable[[Fields, dict[str, Any]], Entry]
         Kind.ADOPT: _read_adopt,
         Kind.KEY: _read_key,
         **PEOPLE_READERS,
+        **SEALING_READERS,
     }
 )

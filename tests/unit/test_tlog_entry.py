@@ -8,29 +8,15 @@ from pathlib import Path
 import pytest
 
 from gatekeeper.model.canonical import encode_canonical
-from gatekeeper.model.decision import Mode, Purpose, Verdict
+from gatekeeper.model.decision import Verdict
 from gatekeeper.model.digest import digest_of
-from gatekeeper.model.moment import parse_moment
 from gatekeeper.tlog.entry import (
     MAX_ENTRY,
     Abridged,
-    AdoptEntry,
-    Cause,
-    ConfigEntry,
-    DecisionEntry,
-    DoorkeeperMark,
     Head,
-    Intake,
-    KeyEntry,
-    KeyUse,
     Kind,
-    OriginEntry,
-    OutcomeEntry,
-    OverrideEntry,
-    Reference,
     RolePeople,
     UnknownEntry,
-    WitnessChangeEntry,
     encode_entry,
     hidden_text,
     parse_entry,
@@ -38,102 +24,9 @@ from gatekeeper.tlog.entry import (
 )
 from gatekeeper.tlog.errors import MalformedEntry
 from gatekeeper.tlog.merkle import CompactRange, leaf_hash
+from tests.fakes.entries import ALICE, AT, BOB, CAROL, DECISION, ORIGIN, REASON, SAMPLES, D, digests
 
 GOLDEN = Path(__file__).resolve().parents[1] / "assets" / "log"
-ORIGIN = "production.example/log/2026"
-AT = parse_moment("2026-11-21T10:04:05Z")
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-ALICE, BOB, CAROL = sorted(pseudonym(bytes((n,)) * 32, "https://id.example", name) for n, name in enumerate(("alice", "bob", "carol")))
-REASON = hidden_text(bytes(32), "the disk was full")
-
-
-def digests(*names: str) -> tuple:
-    return tuple(sorted(digest_of(name.encode()) for name in names))
-
-
-def D(name: str):
-    return digest_of(name.encode())
-
-
-def common(number: int) -> dict:
-    return {"entry_id": f"{number:032x}", "origin": ORIGIN, "at": AT, "config": COMMIT}
-
-
-DECISION = DecisionEntry(
-    **common(3),
-    ping_id="f" * 32,
-    landing=None,
-    purpose=Purpose.DEPLOY,
-    mode=Mode.ENFORCE,
-    requester=ALICE,
-    on_behalf_of=None,
-    people=RolePeople((ALICE,), (ALICE,), (BOB, CAROL)),
-    environment="production",
-    component="hello",
-    artifact=D("artifact"),
-    candidate_config=COMMIT,
-    target=("web-1", "web-2"),
-    subjects=digests("out/greeter", "static/index.html"),
-    verdict=Verdict.ALLOW,
-    reasons=(),
-    policy=D("policy"),
-    trusted_root=D("root"),
-    evidence=digests("provenance", "tests", "vote"),
-    statement=D("statement"),
-    not_after=parse_moment("2026-11-21T10:14:05Z"),
-    supersedes=Reference(ORIGIN, 1),
-)
-SAMPLES = (
-    OriginEntry(
-        **(common(0) | {"config": None}),
-        cause=Cause.FIRST,
-        previous=None,
-        heads=None,
-        sealed_slots=4,
-        tick=0,
-        who=(),
-        reason=None,
-    ),
-    ConfigEntry(**common(1), who=(ALICE, BOB), previous=None, commit=COMMIT, digest=D("config")),
-    Intake(
-        **common(2),
-        artifact=D("artifact"),
-        manifest=D("manifest"),
-        builder="https://ci.example/builder",
-        certificate=D("certificate"),
-        subjects=digests("a", "b"),
-    ),
-    DECISION,
-    OutcomeEntry(
-        **common(4),
-        of=Reference(ORIGIN, 3),
-        state="deployed",
-        lease=digests("lease"),
-        applied=digests("artifact"),
-        doorkeeper=(DoorkeeperMark("web-1", 4, "— web-1.example " + base64.b64encode(bytes(76)).decode()),),
-    ),
-    OverrideEntry(
-        **common(5),
-        who=(ALICE, BOB),
-        target="web-1",
-        digest=D("artifact"),
-        order=D("order"),
-        incident=hidden_text(bytes(32), "INC-1"),
-        applied_at=AT,
-        record=D("record"),
-    ),
-    AdoptEntry(**common(6), who=ALICE, environment="production", component="hello", running=digests("old"), candidate_config=COMMIT),
-    KeyEntry(
-        **common(7),
-        who=(ALICE, BOB),
-        use=KeyUse.RECEIPT,
-        old="MFkwEwYHKoZIzj0CAQ==",
-        new="MFkwEwYHKoZIzj0DAQ==",
-        since=AT,
-        until=parse_moment("2026-12-21T10:04:05Z"),
-    ),
-    WitnessChangeEntry(**common(8), who=(ALICE, BOB), policy=D("witnesses"), fail_open=True, reason=REASON),
-)
 
 
 def members(entry) -> dict:
