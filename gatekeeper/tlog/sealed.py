@@ -127,11 +127,12 @@ def parse_body(data: bytes) -> SealedBody:
 
 def seal_entry(private: bytes, *, at: Moment, r: bytes, rp: bytes) -> Opening:
     """Make the opening of a slot for an encoded entry (`encode_entry` with `cap=MAX_PRIVATE`). `at` is the leaf's; r and rp are fresh."""
+    bound = private_hmac(rp, private)
     entry = parse_entry(private)
     head = SealedHead(entry.entry_id, entry.origin, _kind(entry), _verdict(private), at)
     if head.kind == DECOY:
         raise MalformedEntry("no entry is of the kind of a decoy")
-    return Opening(r, encode_body(SealedBody(head, private_hmac(rp, private))), rp, private)
+    return Opening(_secret(r), encode_body(SealedBody(head, bound)), rp, private)
 
 
 def make_decoy(seed: bytes, *, origin: str, at: Moment, slot: int) -> Opening:
@@ -162,7 +163,7 @@ def decoy_slots(leaf: SealedEntry, seed: bytes) -> frozenset[int]:
     )
 
 
-def verify_slot(leaf: SealedEntry, slot: int, opening: Opening) -> OpenedSlot:
+def verify_slot(leaf: SealedEntry, slot: int | None, opening: Opening) -> OpenedSlot:
     """Check what opens one slot, as before a lift in private. Raises `OpeningRefused` with an `OpeningFault`.
 
     The caller has proven that the leaf is in the log, and has never met the head's `entry_id`.
@@ -196,14 +197,13 @@ def verify_opening(opened: OpenEntry, *, at: Reference, leaf: SealedEntry, leaf_
     `at` and `leaf_at` say where the two stand (the caller has proven both inclusions); `origins` are the log's, oldest first. That the
     head's `entry_id` was never met before is the caller's to check.
     """
-    slot = opened.of.slot
     if (opened.of.origin, opened.of.index) != (leaf_at.origin, leaf_at.index) or leaf.origin != leaf_at.origin or opened.origin != at.origin:
         raise OpeningRefused(OpeningFault.OTHER_LEAF, "the opening names another leaf")
-    if slot is None or _committed(leaf, slot) != opened.commitment:
+    if _committed(leaf, opened.of.slot) != opened.commitment:
         raise OpeningRefused(OpeningFault.OTHER_COMMITMENT, "the opening names another commitment than its slot holds")
     if not stands_later(at, leaf_at, origins):
         raise OpeningRefused(OpeningFault.NOT_LATER, "an opening comes after its leaf, or stands in a later origin")
-    return verify_slot(leaf, slot, Opening(opened.r, opened.body, opened.rp, opened.private))
+    return verify_slot(leaf, opened.of.slot, Opening(opened.r, opened.body, opened.rp, opened.private))
 
 
 def stands_later(at: Reference, earlier: Reference, origins: Sequence[str]) -> bool:
@@ -235,8 +235,8 @@ def _verify_private(body: SealedBody, opening: Opening) -> Entry | UnknownEntry 
     return entry
 
 
-def _committed(leaf: SealedEntry, slot: int) -> bytes:
-    if not 0 <= slot < SEALED_SLOTS:
+def _committed(leaf: SealedEntry, slot: int | None) -> bytes:
+    if slot is None or not 0 <= slot < SEALED_SLOTS:
         raise OpeningRefused(OpeningFault.NO_SLOT, f"a leaf has no slot {slot}")
     return leaf.commitments[slot]
 
