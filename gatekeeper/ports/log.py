@@ -10,6 +10,7 @@ from typing import Protocol
 from gatekeeper.tlog.merkle import CompactRange
 
 from .errors import PortError
+from .sealed import SealedSlot
 
 
 class LogFull(PortError):
@@ -92,6 +93,13 @@ class NewEntry:
     kind: str
     body: bytes
     leaf_hash: bytes
+    slots: tuple[SealedSlot, ...] = ()
+    """what opens a sealed leaf: durable with it, or neither is"""
+
+    def __post_init__(self) -> None:
+        """Refuse a sealed decision that everybody could read: a bug."""
+        if not all(slot.label for slot in self.slots):
+            raise ValueError("what is sealed has a label")
 
 
 @dataclass(frozen=True)

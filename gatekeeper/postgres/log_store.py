@@ -1,4 +1,4 @@
-"""The rows of one log origin in PostgreSQL (`ports.log.LogStore`).
+"""The rows of one log origin in PostgreSQL (`ports.log.LogStore`), and what opens its sealed leaves (`ports.sealed.SealedStore`).
 
 Entries, tiles and checkpoints are inserted and never changed; the head is moved by compare-and-set on its size and root.
 """
@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
+from gatekeeper.model.label import Viewer
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.ports.log import Appended, HeadMoved, LogRefused, NewEntry, NewTile, OutcomeUnknown
+from gatekeeper.ports.sealed import SealedSlot, StoredSlot
 from gatekeeper.tlog.errors import MalformedProof
 from gatekeeper.tlog.merkle import EMPTY_ROOT, CompactRange
 
 from .bridge import LOG_GONE, Bridge, Row, Unit
 from .queries import load_queries
+from .rows import clearances, read_label, stored_label
 from .session import Session
 
 T = TypeVar("T")
@@ -82,6 +85,9 @@ class PostgresLog:
             if moved != 1:
                 raise HeadMoved("head-moved", "another writer appended")
             await unit.run(_Q["add_entries"], log=self._id, **_columns(entries))
+            for entry in entries:
+                for slot in entry.slots:
+                    await unit.run(_Q["add_sealed"], log=self._id, idx=entry.index, **_slot_columns(slot))
             if tiles:
                 await unit.run(
                     _Q["add_tiles"],
@@ -103,6 +109,13 @@ class PostgresLog:
         """See `LogStore.find`."""
         rows = await self._read(lambda unit: unit.rows(_Q["find"], log=self._id, entry_ids=list(entry_ids)))
         return {row["entry_id"]: (Appended(row["idx"], row["leaf_hash"]), row["body"]) for row in rows}
+
+    async def find_sealed(self, entry_ids: Sequence[str], viewer: Viewer) -> dict[str, StoredSlot]:
+        """See `SealedStore.find_sealed`."""
+        rows = await self._read(
+            lambda unit: unit.rows(_Q["find_sealed"], log=self._id, entry_ids=list(entry_ids), viewer_clearances=clearances(viewer))
+        )
+        return {row["entry_id"]: _stored_slot(row) for row in rows}
 
     async def read_entries(self, start: int, count: int) -> list[bytes]:
         """See `LogStore.read_entries`."""
@@ -146,6 +159,22 @@ class PostgresLog:
 
     async def _read(self, work: Callable[[Unit], Awaitable[T]]) -> T:
         return await self._bridge.read(work, cause_code=LOG_GONE)
+
+
+def _slot_columns(slot: SealedSlot) -> dict[str, object]:
+    return {
+        "slot": slot.slot,
+        "label": stored_label(slot.label),
+        "entry_id": slot.entry_id,
+        "r_enc": slot.r,
+        "body_enc": slot.body,
+        "private_enc": slot.private,
+    }
+
+
+def _stored_slot(row: Row) -> StoredSlot:
+    slot = SealedSlot(row["slot"], row["entry_id"], row["r_enc"], row["body_enc"], row["private_enc"], read_label(row))
+    return StoredSlot(row["idx"], slot)
 
 
 def _columns(entries: Sequence[NewEntry]) -> dict[str, object]:

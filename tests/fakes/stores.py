@@ -16,6 +16,7 @@ from gatekeeper.ports.errors import Rejected, Unavailable
 from gatekeeper.ports.log import Appended, HeadMoved, OutcomeUnknown
 from gatekeeper.ports.observations import ObservedPlace
 from gatekeeper.ports.pings import Held, IdempotencyConflict, Ping, PingEvent, StalePing
+from gatekeeper.ports.sealed import StoredSlot
 from gatekeeper.tlog.merkle import CompactRange
 
 KEY_LIFE = timedelta(hours=24)
@@ -448,6 +449,7 @@ class _LogRows:
     def __init__(self):
         self.head = CompactRange.empty()
         self.entries, self.by_id, self.tiles, self.notes = [], {}, {}, []
+        self.sealed = {}
         self.turn, self.turn_of = trio.Lock(), None
 
 
@@ -489,11 +491,15 @@ class FakeLogStore(_Store):
                 raise HeadMoved("head-moved", "another writer appended")
             if any(entry.entry_id in self.rows.by_id for entry in entries):
                 raise Rejected("database-rejected", "an entry id stands there")
+            slots = {slot.entry_id: StoredSlot(entry.index, slot) for entry in entries for slot in entry.slots}
+            if slots.keys() & self.rows.sealed or len(slots) < sum(len(entry.slots) for entry in entries):
+                raise Rejected("database-rejected", "an entry is sealed there")
             assert [entry.index for entry in entries] == list(range(old.size, new.size))
             assert all(len(tile.data) == 8192 and (tile.level, tile.n) not in self.rows.tiles for tile in tiles)
             self.rows.entries += entries
             self.rows.by_id |= {entry.entry_id: entry for entry in entries}
             self.rows.tiles |= {(tile.level, tile.n): tile.data for tile in tiles}
+            self.rows.sealed |= slots
             self.rows.head = new
 
     def lose_commit(self, *, persisted):
@@ -504,6 +510,11 @@ class FakeLogStore(_Store):
         async with self._faults.around("find"):
             found = (self.rows.by_id[entry_id] for entry_id in entry_ids if entry_id in self.rows.by_id)
             return {entry.entry_id: (Appended(entry.index, entry.leaf_hash), entry.body) for entry in found}
+
+    async def find_sealed(self, entry_ids, viewer):
+        async with self._faults.around("find_sealed"):
+            found = (self.rows.sealed[entry_id] for entry_id in entry_ids if entry_id in self.rows.sealed)
+            return {stored.sealed.entry_id: stored for stored in found if viewer.may_read(stored.sealed.label)}
 
     async def read_entries(self, start, count):
         async with self._faults.around("read_entries"):

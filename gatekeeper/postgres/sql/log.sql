@@ -24,6 +24,14 @@ select $log::int, * from unnest($idx::bigint[], $kind::text[], $entry_id::text[]
 -- name: add_tiles
 insert into log_tile (log, level, n, data) select $log::int, * from unnest($level::smallint[], $n::bigint[], $data::bytea[]);
 
+-- name: add_sealed
+insert into sealed (log, idx, slot, label, entry_id, r_enc, body_enc, private_enc)
+values ($log, $idx, $slot, $label, $entry_id, $r_enc, $body_enc, $private_enc);
+
+-- name: find_sealed
+select idx, slot, label, entry_id, r_enc, body_enc, private_enc from sealed
+where log = $log and entry_id = any($entry_ids::text[]) and label <@ $viewer_clearances;
+
 -- name: find
 -- no-viewer: entries of a log
 select idx, entry_id, leaf_hash, body from log_entry where log = $log and entry_id = any($entry_ids::text[]);
