@@ -104,7 +104,7 @@ async def test_a_cancelled_unit_of_work_is_rolled_back_and_leaves_nothing_open(p
         await database.ready()
 
 
-@pytest.mark.parametrize("table", ["log_entry", "log_tile", "checkpoint"])
+@pytest.mark.parametrize("table", ["log_entry", "log_tile", "checkpoint", "sealed"])
 @pytest.mark.parametrize("verb", ["update", "delete", "truncate"])
 async def test_rows_of_the_log_are_never_changed(postgres_server, database_url, table, verb):  # noqa: F811
     name = name_of(database_url)
@@ -113,6 +113,7 @@ async def test_rows_of_the_log_are_never_changed(postgres_server, database_url, 
     values = {
         "log_entry": "select id, 0, '{}', 'intake', 'x', '\\x00', decode(repeat('00', 32), 'hex') from log",
         "log_tile": "select id, 0, 0, '{}', decode(repeat('00', 8192), 'hex') from log",
+        "sealed": "select id, 0, 0, '{embargo:one}', 'x', '\\x00', '\\x00', '\\x00' from log",
     }
     if table == "checkpoint":
         sql("insert into checkpoint (log, size, note) select id, 1, '\\x00' from log", database=name)
