@@ -71,6 +71,8 @@ def _read_sealed(fields: Fields, common: dict[str, Any]) -> SealedEntry:
     # Every sealed leaf is alike but for its hashes and its time: nothing tells a tick with decisions from one without.
     if entry.config is not None:
         raise fields.error("config", "must be null in a sealed leaf")
+    if entry.at.year < 1970:
+        raise fields.error("at", "must not come before 1970: decoys are made from POSIX seconds")
     if (entry.open_by.month, entry.open_by.day) != (12, 31) or entry.open_by < entry.at.date():
         raise fields.error("open_by", "must be the end of a year that has not passed")
     return entry

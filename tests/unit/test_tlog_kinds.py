@@ -47,6 +47,7 @@ def parsed_with(kind, **changes):
         (Kind.SEALED, {"open_by": "2025-12-31"}, "/open_by: must be the end of a year that has not passed"),
         (Kind.SEALED, {"open_by": "2027-W52-5"}, "/open_by: must be a day"),
         (Kind.SEALED, {"open_by": "2027-12-32"}, "/open_by: is no day of the calendar"),
+        (Kind.SEALED, {"at": "1969-12-31T23:59:59Z"}, "/at: must not come before 1970"),
         (Kind.SEALED, {"esc": "é" * 44}, "/esc: must be the base64 of 32 bytes"),
         (Kind.OPEN, {"of": SLOT | {"slot": None}}, "/of: must name a slot"),
         (Kind.OPEN, {"rp": None}, "/rp: rp and private are there together or both null"),
