@@ -75,6 +75,7 @@ def test_what_may_be_null_may_be_null():
     assert parsed_with(Kind.ACKNOWLEDGEMENT, ping_id=None).ping_id is None
     assert parsed_with(Kind.ACKNOWLEDGEMENT, of=None).of is None
     assert parsed_with(Kind.REVOCATION, **{"from": None, "until": None}).since is None
+    assert parsed_with(Kind.REVOCATION, **{"from": None, "until": BEFORE}).until is not None
     withdrawn = parsed_with(Kind.OPEN, rp=None, private=None)
     assert (withdrawn.rp, withdrawn.private) == (None, None)
 

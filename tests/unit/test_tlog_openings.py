@@ -191,6 +191,8 @@ def test_a_source_that_gives_other_bytes_the_second_time_is_named():
     lying = encode_entry(leaf_of(SLOTS[0], *(decoy(slot) for slot in (1, 2, 3))))
     assert faults(*entries, source=lambda at: lying if at.index == 0 else bodies[at.index]) == [(LogOpeningFault.READ_DIFFERS, 0)]
     assert faults(*entries, source=lambda at: None) == [(LogOpeningFault.READ_DIFFERS, 1)]
+    found = [(LogOpeningFault.READ_DIFFERS, 0), (LogOpeningFault.SEED_OPENS_NOTHING, 1)]
+    assert faults(LEAF, DECOYS, source=lambda at: None) == found
 
 
 def test_no_more_faults_are_kept_than_are_named():

@@ -131,6 +131,8 @@ def test_an_opening_that_the_slot_does_not_commit_to_is_refused():
 
 
 def test_an_opening_out_of_bounds_is_refused():
+    for origin in ("", "x" * 0x10000):
+        refused(OpeningFault.BODY_MALFORMED, dataclasses.replace(LEAF, origin=origin), 0, SLOTS[0])
     refused(OpeningFault.BODY_MALFORMED, LEAF, 0, dataclasses.replace(SLOTS[0], r=fixed(2)[:31]))
     refused(OpeningFault.BODY_MALFORMED, LEAF, 0, dataclasses.replace(SLOTS[0], body=bytes(513)))
     refused(OpeningFault.BODY_MALFORMED, LEAF, 0, dataclasses.replace(SLOTS[0], body=b""))
