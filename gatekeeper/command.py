@@ -31,12 +31,14 @@ from gatekeeper.config_report import Config
 from gatekeeper.exits import Exit, Failure
 from gatekeeper.hidden import hide_memory
 from gatekeeper.layout_file import BadLayout
+from gatekeeper.log_export import Exported, export_log
 from gatekeeper.new_instance import NewInstance, parse_target, write_instance
 from gatekeeper.policy.document import Policy
 from gatekeeper.policy.load import PolicyError
 from gatekeeper.ports.errors import Denied, PortError
 from gatekeeper.ports.log import LogRefused
 from gatekeeper.postgres.log_check import RowsReport, check_rows
+from gatekeeper.postgres.log_rows import open_log_rows
 from gatekeeper.postgres.migrate import migrate
 from gatekeeper.serve import VERSION, LoginLost, last_loaded, policy_origin, serve
 from gatekeeper.settings import BadSettings, Settings, credential, parse_wrapped, read_private, read_settings
@@ -274,6 +276,19 @@ def _fsck_text(found: RowsReport) -> str:
     return "\n".join(lines)
 
 
+def _export_log(asked: argparse.Namespace) -> Exit:
+    settings = read_settings(asked.config)
+    done = trio.run(_export, settings.database_url, _log_key(settings), asked.directory)
+    new = done.size - done.before
+    print(f"{asked.directory}: {done.size} entries of {done.origin}, {new} of them new; {done.files} files written")
+    return Exit.OK
+
+
+async def _export(url: str, key: VerifierKey, directory: Path) -> Exported:
+    async with open_log_rows(url, key) as rows:
+        return await export_log(rows, directory, key)
+
+
 def _log_key(settings: Settings) -> VerifierKey:
     try:
         return parse_vkey(settings.vault.log_vkey)
@@ -315,6 +330,11 @@ _FSCK = """Rehash every row of the deploy log in PostgreSQL itself, below the ne
 bodies, leaf hashes, look-up columns, full tiles, every stored checkpoint. Reads only. Ends with 3
 and names the first entry that is not as signed. Without --since a cut tail cannot be told from a
 short log: keep a checkpoint on another machine (pingee log checkpoint --out FILE)."""
+_EXPORT = """Write the deploy log from PostgreSQL into DIR, laid out as it is served: checkpoint, tile/<level>/...,
+tile/entries/.... Any static file server then serves a complete log of its own (C2SP tlog-tiles), and
+a copy of the directory is one too. Run again it writes only what is new; the checkpoint goes last,
+so a reader sees a valid log at any moment, after a crash too. It refuses where the rows do not have
+the signed root, and where DIR holds a newer checkpoint than the database."""
 _BOOTSTRAP = """Set up an OpenBao or Vault server from a layout: keys, CAs, logins, policies from vault-policies/.
 It prints what it changes; running it again prints "nothing to change". The root token is read
 from standard input, as one line or as {"root_token": ..., "recovery_key": ...}, and is revoked at
@@ -356,7 +376,9 @@ def _parser() -> _Parser:
     log = commands.add_parser("log", help="check the deploy log in the database", description="The deploy log in the database.")
     within_log = log.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
     fsck = add(within_log, "fsck", _fsck, "rehash every row of the log in PostgreSQL itself", _FSCK)
-    for command in (served, minted, migrated, checked, fsck):
+    exported = add(commands, "export-log", _export_log, "write the log as a directory for a static file server", _EXPORT)
+    exported.add_argument("directory", type=Path, metavar="DIR")
+    for command in (served, minted, migrated, checked, fsck, exported):
         command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the replica's configuration; see docs/operating.md")
     fsck.add_argument("--since", type=Path, metavar="CHECKPOINT", help="a checkpoint kept outside: it must be a prefix")
     for command in (checked, fsck):

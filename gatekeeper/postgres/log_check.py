@@ -11,28 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gatekeeper.crossing import open_loop_thread
-from gatekeeper.ports.errors import PortError
-from gatekeeper.ports.log import LogRefused
-from gatekeeper.tlog.checkpoint import VerifiedCheckpoint, open_checkpoint
+from gatekeeper.tlog.checkpoint import VerifiedCheckpoint
 from gatekeeper.tlog.entry import parse_entry
-from gatekeeper.tlog.errors import MalformedEntry, TlogError
+from gatekeeper.tlog.errors import MalformedEntry
 from gatekeeper.tlog.fsck import Fault, FsckReport, LogFault, check_log
 from gatekeeper.tlog.merkle import HASH_SIZE, leaf_hash
 from gatekeeper.tlog.signature import VerifierKey
 from gatekeeper.tlog.tile import TILE_WIDTH, TileAddress, encode_bundle
 
-from .bridge import LOG_GONE, Bridge, Row, open_bridge
-from .queries import load_queries
+from .bridge import Row
+from .log_rows import LogRows, open_log_rows
 
 MARKS: Final = 4096
 """Most stored checkpoints that are compared on the way; the newest ones. They narrow the place of a fault, and prove nothing more."""
-
-_Q: Final = load_queries("log_check")
-
-
-class NoLog(PortError):
-    """The database holds no log of this origin, or nothing of it was signed yet."""
 
 
 @dataclass(frozen=True)
@@ -48,26 +39,20 @@ async def check_rows(url: str, key: VerifierKey, *, older: VerifiedCheckpoint | 
 
     Raises `Unavailable` where the database does not answer, `NoLog`, and `LogRefused` where a stored checkpoint is not signed by the key.
     """
-    async with open_loop_thread("pingee-fsck") as loop, open_bridge(loop, url, 1) as bridge:
-        row = await bridge.read(lambda unit: unit.row(_Q["log"], origin=key.name), cause_code=LOG_GONE)
-        if row is None:
-            raise NoLog("no-log", f"the database holds no log with the origin {key.name}")
-        return await _Rows(bridge, int(row["id"])).check(key, older)
+    async with open_log_rows(url, key) as rows:
+        return await _Rows(rows).check(older)
 
 
 class _Rows:
     """The rows of one log as the source of bundles and tiles."""
 
-    def __init__(self, bridge: Bridge, log: int) -> None:
-        self._bridge, self._log = bridge, log
+    def __init__(self, stored: LogRows) -> None:
+        self._stored = stored
         self._at: tuple[int, Sequence[Row]] = (-1, ())
         self._odd: LogFault | None = None
 
-    async def check(self, key: VerifierKey, older: VerifiedCheckpoint | None) -> RowsReport:
-        notes = await self._bridge.read(lambda unit: unit.rows(_Q["checkpoints"], log=self._log, most=MARKS), cause_code=LOG_GONE)
-        if not notes:
-            raise NoLog("no-checkpoint", f"no checkpoint of {key.name} was stored yet")
-        newest, *marks = [_opened(row, key) for row in notes]
+    async def check(self, older: VerifiedCheckpoint | None) -> RowsReport:
+        newest, *marks = await self._stored.checkpoints(MARKS)
         checking = check_log(newest, older=older, marks=marks, partials_kept=False)
         try:
             wanted = next(checking)
@@ -84,10 +69,7 @@ class _Rows:
             rows = await self._rows(address.n, size)
             return encode_bundle([row["body"] for row in rows]) if rows else None
         if address.width == TILE_WIDTH:
-            row = await self._bridge.read(
-                lambda unit: unit.row(_Q["tile"], log=self._log, level=address.level, n=address.n), cause_code=LOG_GONE
-            )
-            return None if row is None else row["data"]
+            return await self._stored.tile(address.level, address.n)
         return await self._partial_leaves(address, size) if address.level == 0 else None
 
     async def _partial_leaves(self, address: TileAddress, size: int) -> bytes:
@@ -101,7 +83,7 @@ class _Rows:
         if self._at[0] != n:
             start = n * TILE_WIDTH
             stop = min(start + TILE_WIDTH, size)
-            rows = await self._bridge.read(lambda unit: unit.rows(_Q["rows"], log=self._log, start=start, stop=stop), cause_code=LOG_GONE)
+            rows = await self._stored.read(start, stop)
             self._at = (n, rows)
             self._compare_columns(rows, start)
         return self._at[1]
@@ -117,10 +99,7 @@ class _Rows:
 
     async def _count_beyond(self, size: int) -> int:
         # More than a bundle of unsigned rows is the alarm of a running gatekeeper, not a number to be exact about.
-        rows = await self._bridge.read(
-            lambda unit: unit.rows(_Q["rows"], log=self._log, start=size, stop=size + TILE_WIDTH), cause_code=LOG_GONE
-        )
-        return len(rows)
+        return len(await self._stored.read(size, size + TILE_WIDTH))
 
 
 def _odd_column(row: Row) -> str | None:
@@ -130,13 +109,3 @@ def _odd_column(row: Row) -> str | None:
         return None if parse_entry(row["body"]).entry_id == row["entry_id"] else "the row's entry_id is not its body's"
     except MalformedEntry:
         return None  # the check itself says so, with the reason
-
-
-def _opened(row: Row, key: VerifierKey) -> VerifiedCheckpoint:
-    try:
-        opened = open_checkpoint(row["note"], key)
-    except TlogError as error:
-        raise LogRefused("log-refused", f"the stored checkpoint of size {row['size']} is not signed by the log's key: {error}") from None
-    if opened.size != row["size"]:
-        raise LogRefused("log-refused", f"the checkpoint stored for size {row['size']} is one of size {opened.size}")
-    return opened

@@ -230,6 +230,23 @@ def test_a_stored_checkpoint_of_another_key_and_a_log_that_is_not_there(logged, 
     ended(command("log", "fsck", "--config", file), 2, "the database holds no log with the origin")
 
 
+def test_export_log_writes_what_any_static_server_serves_and_later_only_what_is_new(logged, tmp_path):
+    file, url = logged
+    out = tmp_path / "exported"
+    done = command("export-log", out, "--config", file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{out}: {SIZE} entries of {log_directory.ORIGIN}, {SIZE} of them new; 6 files written\n"
+    there = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert there == log_directory.served(LOG[:SIZE])
+    assert "0 of them new; 0 files written" in command("export-log", out, "--config", file).stdout
+    tamper(url, f"update log_entry set body = body || ' '::bytea where idx = {SIZE - 1}; delete from checkpoint where size = {SIZE}")
+    rewound = command("export-log", out, "--config", file)
+    ended(rewound, 3, f"{out} holds a signed checkpoint of {SIZE} entries, the database's newest has {OLDER}: it was rewound")
+    changed = command("export-log", tmp_path / "other", "--config", file)
+    assert changed.returncode == 0
+    ended(command("export-log", tmp_path / "older/exported", "--config", file), 1, "Not a directory")
+
+
 POLICY = {
     "policy.toml": 'instance = "production"\nanonymous = "public"\n',
     "people.toml": "[people]\n",
