@@ -28,7 +28,8 @@ def parse_moment(text: object) -> Moment:
     if not isinstance(text, str) or _FORM.fullmatch(text) is None:
         raise MalformedMoment("must be a time such as 2026-11-21T10:04:05Z")
     try:
-        return Moment(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC))
+        # Not strptime, which takes ten times as long: a log holds a million of them.
+        return Moment(datetime(*map(int, (text[:4], text[5:7], text[8:10], text[11:13], text[14:16], text[17:19])), tzinfo=UTC))
     except ValueError as error:
         raise MalformedMoment("is not a date and time of the calendar") from error
 

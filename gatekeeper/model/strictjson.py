@@ -3,6 +3,9 @@
 `json.loads` takes the last of two duplicate keys, accepts NaN and raises RecursionError on deep nesting; each of these has been
 an exploit elsewhere. Refused here, all with `MalformedJson`: more bytes than the caller allows, invalid UTF-8, a byte order mark,
 duplicate keys, NaN and Infinity, floats, integers beyond 2^53-1, lone surrogates, nesting deeper than the bound, trailing data.
+
+A whole log is read in one go, so canonical text has a short way (`_plain`). It only ever says yes: whatever it does not take goes through
+the exact way, whose answer counts.
 """
 
 from __future__ import annotations
@@ -11,13 +14,17 @@ import json
 import re
 from typing import Any, NoReturn, TypeAlias
 
-from .canonical import MAX_INTEGER
+from .canonical import MAX_INTEGER, NotCanonical, encode_canonical
 
 JsonValue: TypeAlias = "bool | int | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
 
+_BEYOND_SURROGATES = re.compile(rb"[\xee-\xff]")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS_ALONE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _BRACKET_OR_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
@@ -49,6 +56,47 @@ def parse_object(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MA
     if not isinstance(value, dict):
         raise MalformedJson("the document is not an object")
     return value
+
+
+def parse_canonical_object(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> dict[str, JsonValue]:
+    """As `parse_object`, for a document that must stand in its one spelling (RFC 8785); raises `NotCanonical` for every other."""
+    if len(data) <= max_bytes and (members := _plain(data, max_depth)) is not None:
+        return members
+    value = parse_object(data, max_bytes=max_bytes, max_depth=max_depth)
+    if encode_canonical(value) != data:
+        raise NotCanonical("not in its one spelling (RFC 8785)")
+    return value
+
+
+def _plain(data: bytes, max_depth: int) -> dict[str, JsonValue] | None:
+    """The object, where the bytes are what the standard library writes for the value that it reads from them.
+
+    That leaves nothing of what the exact way refuses: a second key of the same name, a space, an odd spelling of a number or character
+    would not be written again; a lone surrogate has no UTF-8 and its escape would not be written again; and where no character is beyond
+    the surrogates, key order by code point is that by UTF-16 unit.
+    """
+    if not data.isascii() and _BEYOND_SURROGATES.search(data) is not None:
+        return None
+    # Without escapes, every second part between quotation marks stands outside strings.
+    outside = _STRING.sub(b"", data) if b"\\" in data else b"".join(data.split(b'"')[::2])
+    if not _is_shallow(outside, max_depth):
+        return None
+    try:
+        text = data.decode("utf-8")
+        value = _PLAIN_DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and _PLAIN_ENCODER.encode(value) == text else None
+
+
+def _is_shallow(outside: bytes, limit: int) -> bool:
+    brackets = outside.translate(_BRACKETS_ALONE, _NO_BRACKET)
+    for _ in range(limit):
+        # Each turn takes away the innermost pairs; what is left of unpaired ones is for the exact way.
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return True
+    return False
 
 
 def _bound_depth(data: bytes, limit: int) -> None:
@@ -115,4 +163,6 @@ class _Decoder(json.JSONDecoder):
         return value
 
 
+_PLAIN_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_no_float, parse_constant=_no_constant)
+_PLAIN_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 _DECODER = _Decoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_no_float, parse_constant=_no_constant)

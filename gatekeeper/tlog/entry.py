@@ -11,7 +11,7 @@ from typing import Final
 
 from gatekeeper.model.canonical import Json, NotCanonical, encode_canonical
 from gatekeeper.model.fields import FieldError, Fields
-from gatekeeper.model.strictjson import MalformedJson, parse_object
+from gatekeeper.model.strictjson import MalformedJson, parse_canonical_object
 
 from .errors import MalformedEntry
 from .kinds import (
@@ -76,11 +76,9 @@ def encode_entry(entry: Entry, *, cap: int = MAX_ENTRY) -> bytes:
 def parse_entry(data: bytes) -> Entry | UnknownEntry:
     """Read an entry; raises `MalformedEntry` for bytes that `encode_entry` would not write. A kind not known keeps its bytes."""
     try:
-        members = parse_object(data, max_bytes=MAX_ENTRY, max_depth=_MAX_DEPTH)
-        # Key order, escapes and spaces: one value has one spelling.
-        if encode_canonical(members) != data:
-            raise MalformedEntry("the entry is not in its one spelling (RFC 8785)")
-        return read_entry(Fields(members), data)
+        return read_entry(Fields(parse_canonical_object(data, max_bytes=MAX_ENTRY, max_depth=_MAX_DEPTH)), data)
+    except NotCanonical as error:
+        raise MalformedEntry(f"the entry is {error}") from error
     except (MalformedJson, FieldError) as error:
         raise MalformedEntry(str(error)) from error
 

@@ -9,8 +9,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from gatekeeper.model.canonical import Json, encode_canonical
 from gatekeeper.model.digest import Digest, MalformedDigest, digest_of, parse_digest
@@ -31,6 +30,10 @@ MAX_SEALED_HEAD: Final = 512
 """Bytes of the body B that a slot commits to."""
 MAX_PRIVATE: Final = 3_500
 """Bytes of the private body M, which is an entry of its kind."""
+# Lists, one item a line. Texts: those alone of which no character needs a look.
+_TEXTS = re.compile(r"[ -~]{1,256}(?:\n[ -~]{1,256})*")
+_DIGESTS = re.compile(r"sha256:[0-9a-f]{64}(?:\nsha256:[0-9a-f]{64})*", re.ASCII)
+_PEOPLE = re.compile(r"p:[0-9a-f]{32}(?:\np:[0-9a-f]{32})*", re.ASCII)
 _HEX_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -93,7 +96,7 @@ def read_id(fields: Fields, key: str) -> str:
 def read_text(fields: Fields, key: str, *, max_bytes: int = MAX_TEXT) -> str:
     """S: 1 to 256 bytes without control characters."""
     value = fields.text(key, max_length=max_bytes)
-    if len(value.encode("utf-8")) > max_bytes:
+    if not value.isascii() and len(value.encode("utf-8")) > max_bytes:
         raise fields.error(key, f"must have at most {max_bytes} bytes")
     return value
 
@@ -162,17 +165,20 @@ def read_list(fields: Fields, key: str, read: Callable[[Fields, str], T]) -> tup
 
 def read_texts(fields: Fields, key: str) -> Texts:
     """[S], in the order given."""
-    return read_list(fields, key, read_text)
+    plain = _plain(_TEXTS, fields.raw(key))
+    return read_list(fields, key, read_text) if plain is None else plain
 
 
 def read_digests(fields: Fields, key: str) -> Digests:
     """[D], strictly ascending."""
-    return _ascending(fields, key, read_list(fields, key, _read_digest))
+    plain = _plain(_DIGESTS, fields.raw(key))
+    return _ascending(fields, key, read_list(fields, key, _read_digest) if plain is None else plain)
 
 
 def read_people(fields: Fields, key: str) -> People:
     """[P], strictly ascending."""
-    return _ascending(fields, key, read_list(fields, key, read_person))
+    plain = _plain(_PEOPLE, fields.raw(key))
+    return _ascending(fields, key, read_list(fields, key, read_person) if plain is None else plain)
 
 
 def read_pair(fields: Fields, key: str) -> tuple[Pseudonym, ...]:
@@ -183,6 +189,19 @@ def read_pair(fields: Fields, key: str) -> tuple[Pseudonym, ...]:
     return people
 
 
+def _plain(form: re.Pattern[str], items: object) -> tuple[Any, ...] | None:
+    """The items, where they are a list of that form: one match for all of them. None leaves it to the exact way to say what is wrong."""
+    if not isinstance(items, list) or len(items) > MAX_ITEMS:
+        return None
+    try:
+        joined = "\n".join(items)
+    except TypeError:  # an item that is no string
+        return None
+    # An item with a newline in it must not pass for two.
+    fits = not items or (joined.count("\n") == len(items) - 1 and form.fullmatch(joined) is not None)
+    return tuple(items) if fits else None
+
+
 def _read_digest(fields: Fields, key: str) -> Digest:
     try:
         return parse_digest(fields.raw(key))
@@ -191,7 +210,7 @@ def _read_digest(fields: Fields, key: str) -> Digest:
 
 
 def _ascending(fields: Fields, key: str, items: tuple[S, ...] | Abridged) -> tuple[S, ...] | Abridged:
-    if not isinstance(items, Abridged) and any(left >= right for left, right in pairwise(items)):
+    if not isinstance(items, Abridged) and tuple(sorted(set(items))) != items:
         raise fields.error(key, "must be ascending, without repetition")
     return items
 
