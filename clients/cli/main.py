@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from gatekeeper.verify.order import OrderAction
 
-from . import doctor, logorder, logs, override, pings, reads, review
+from . import doctor, fsck, logorder, logs, override, pings, reads, review
 from .exits import Exit, Failure
 from .output import say
 from .server import Access, Server
@@ -32,6 +32,7 @@ _KNOWN: Final = frozenset(
 )
 
 _OUTPUTS: Final = ("table", "json")
+_STREAMS: Final = (*_OUTPUTS, "jsonl")
 
 _EPILOG: Final = """\
 begin here:
@@ -66,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(given)
     _warn_unknown_variables()
     try:
-        if parsed.output not in _OUTPUTS:
-            raise Failure(Exit.USAGE, f"PINGEE_OUTPUT must be one of {', '.join(_OUTPUTS)}")
+        if parsed.output not in parsed.outputs:
+            raise Failure(Exit.USAGE, f"PINGEE_OUTPUT must be one of {', '.join(parsed.outputs)}")
         code = int(parsed.run(parsed))
         sys.stdout.flush()
         return code
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(failure: Failure, output: str) -> Exit:
-    if output == "json":
+    if output in {"json", "jsonl"}:
         problem = failure.problem or {"code": None, "detail": str(failure)}
         say(json.dumps(problem, sort_keys=True))
     else:
@@ -122,12 +123,7 @@ def _access(arguments: argparse.Namespace) -> Access:
 
 
 def _fsck(arguments: argparse.Namespace) -> Exit:
-    if arguments.source and not arguments.source.startswith("https://"):
-        return logs.check(arguments, None)
-    if arguments.source:
-        arguments.server = arguments.source.removesuffix("/log").removesuffix("/")
-    with Server(_access(arguments)) as server:
-        return logs.check(arguments, server)
+    return fsck.check(arguments, _access(arguments))
 
 
 def _doctor(arguments: argparse.Namespace) -> Exit:
@@ -180,8 +176,9 @@ def build_parser() -> _Parser:
     return parser
 
 
-def _shared_flags() -> _Parser:
+def _shared_flags(outputs: tuple[str, ...] = _OUTPUTS) -> _Parser:
     shared = _Parser(add_help=False)
+    shared.set_defaults(outputs=outputs)
     group = shared.add_argument_group("server and output")
     environ = os.environ
     group.add_argument("--server", metavar="URL", default=environ.get("PINGEE_SERVER"), help="the gatekeeper (PINGEE_SERVER)")
@@ -190,7 +187,7 @@ def _shared_flags() -> _Parser:
         "--token-file", metavar="PATH", default=environ.get("PINGEE_TOKEN_FILE"), help="file with your token (PINGEE_TOKEN_FILE); there is no --token"
     )
     group.add_argument("--log-policy", metavar="FILE", default=environ.get("PINGEE_LOG_POLICY"), help="the log's policy file (PINGEE_LOG_POLICY)")
-    group.add_argument("-o", "--output", choices=_OUTPUTS, default=environ.get("PINGEE_OUTPUT", "table"), help="default: table")
+    group.add_argument("-o", "--output", choices=outputs, default=environ.get("PINGEE_OUTPUT", "table"), help="default: table")
     group.add_argument("-v", "--verbose", action="store_true", help="say more")
     group.add_argument("--request-timeout", type=_seconds, default=environ.get("PINGEE_REQUEST_TIMEOUT", "30s"), help="one HTTP request")
     return shared
@@ -325,8 +322,10 @@ def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> 
     log = commands.add_parser("log", help="check the deploy log", description="Check the deploy log without trusting who runs it.")
     log_commands = log.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def add(name: str, run: Callable[[argparse.Namespace], Exit], text: str) -> _Parser:
-        command = log_commands.add_parser(name, help=text, description=text, parents=[shared])
+    streaming = _shared_flags(_STREAMS)
+
+    def add(name: str, run: Callable[[argparse.Namespace], Exit], text: str, flags: _Parser = shared) -> _Parser:
+        command = log_commands.add_parser(name, help=text, description=text, parents=[flags])
         command.set_defaults(run=run)
         return command
 
@@ -338,9 +337,10 @@ def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> 
     verify = add("verify", logs.verify, "Check a proof and its entry: no network, only the log's policy file.")
     verify.add_argument("file", metavar="FILE.tlog-proof")
     verify.add_argument("--entry", metavar="FILE", help="default: FILE.entry.json beside it")
-    fsck = add("fsck", _fsck, "Rehash every entry and tile of a served log or a directory; names the first bad entry.")
-    fsck.add_argument("source", nargs="?", metavar="URL|DIR", help="default: the server")
-    fsck.add_argument("--since", metavar="CHECKPOINT", help="an older checkpoint; without one a cut tail cannot be told")
+    check = add("fsck", _fsck, "Rehash every entry and tile of a served log or a directory; names the first bad entry.", streaming)
+    check.add_argument("source", nargs="?", metavar="URL|DIR", help="default: the server")
+    check.add_argument("--progress", action="store_true", help="say on stderr how far it is; on a terminal it always does")
+    check.add_argument("--since", metavar="CHECKPOINT", help="an older checkpoint; without one a cut tail cannot be told")
     tail = add("tail", _with_server(logs.tail), "The newest entries, each checked by its own proof.")
     tail.add_argument("-n", type=int, default=10)
     _add_log_order(log_commands, shared)

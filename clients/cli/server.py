@@ -68,15 +68,15 @@ class Server:
         """A JSON document."""
         return self._document(self._send("GET", path, None, headers))
 
-    def get_bytes(self, path: str) -> bytes:
-        """Raw bytes: a note, a tile, a receipt."""
-        return self._send("GET", path, None, None)
+    def get_bytes(self, path: str, *, most: int | None = None) -> bytes:
+        """Raw bytes: a note, a tile, a receipt; a failure where there are more than `most`. Threads may call it at the same time."""
+        return self._send("GET", path, None, None, most)
 
     def post(self, path: str, body: bytes, *, headers: Mapping[str, str] | None = None) -> dict[str, JsonValue]:
         """Send a JSON body. Calls that carry an Idempotency-Key are repeated by us where the answer was lost."""
         return self._document(self._send("POST", path, body, headers))
 
-    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None) -> bytes:
+    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None, most: int | None = None) -> bytes:
         fields = {**self._authorization(), **(headers or {})}
         if body is not None:
             fields["Content-Type"] = "application/json"
@@ -84,7 +84,7 @@ class Server:
         for attempt in range(1, _RETRIES + 1):
             try:
                 with self._client.stream(method, path, content=body, headers=fields) as response:
-                    status, content = response.status_code, _bounded(response)
+                    status, content = response.status_code, _bounded(response, MAX_ANSWER if most is None else most)
             except httpx2.HTTPError as error:
                 if not may_repeat or attempt == _RETRIES:
                     raise Failure(Exit.REMOTE, f"the server {self.url} cannot be reached: {type(error).__name__}") from None
@@ -111,12 +111,12 @@ class Server:
             raise Failure(Exit.REMOTE, f"the server's answer is no strict JSON: {error}") from None
 
 
-def _bounded(response: httpx2.Response) -> bytes:
+def _bounded(response: httpx2.Response, most: int) -> bytes:
     content = bytearray()
     for part in response.iter_bytes():
         content += part
-        if len(content) > MAX_ANSWER:
-            raise Failure(Exit.REMOTE, f"the server's answer has more than {MAX_ANSWER} bytes")
+        if len(content) > most:
+            raise Failure(Exit.REMOTE, f"the server's answer has more than {most} bytes")
     return bytes(content)
 
 

@@ -10,8 +10,8 @@ Invariants, in the order they are looked at for each entry:
 7. the root over all is the signed one.
 
 `check_log` does no I/O: it is a generator that asks for one bundle or tile after the other and is sent its bytes, so the same check runs
-over HTTP, a directory and database rows, in blocking and in async code. Memory does not grow with the log but for 16 bytes of each
-`entry_id` (about 100 bytes an entry in a Python set).
+over HTTP, a directory and database rows, in blocking and in async code. What grows with the log is the set of `entry_id`s alone: the one
+of this module is a set in memory, about 100 bytes an entry; `gatekeeper.logcheck.ids` has one whose memory stays flat.
 
 What it cannot tell: what was never logged; and without an older checkpoint whether a tail was cut.
 """
@@ -19,21 +19,51 @@ What it cannot tell: what was never logged; and without an older checkpoint whet
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from .checkpoint import VerifiedCheckpoint
 from .entry import Kind, UnknownEntry, parse_entry
 from .errors import MalformedEntry, MalformedTile
 from .merkle import HASH_SIZE, leaf_hash
-from .tile import TILE_BYTES, TILE_WIDTH, Tile, TileAddress, TileEdge, parse_bundle, tile_width
+from .tile import TILE_BYTES, TILE_WIDTH, Tile, TileAddress, TileEdge, parse_bundle, tile_width, tiles_of
 
 Fetch: TypeAlias = Callable[[TileAddress], bytes | None]
 """Bytes of a tile or bundle, or None where the source has none. A source that keeps full tiles only answers None for partial ones; one
 that keeps rows makes a bundle of the rows that exist, in order of their index."""
 LogCheck: TypeAlias = Generator[TileAddress, "bytes | None", "FsckReport"]
+
+
+class IdSet(Protocol):
+    """The `entry_id`s met so far."""
+
+    def add(self, index: int, entry_id: bytes) -> None:
+        """Take the 16 bytes of an entry; indices come ascending."""
+        ...
+
+    def repeated(self) -> int | None:
+        """The smallest index of an id that was taken before. Asked once, at the end."""
+        ...
+
+
+class MemoryIds:
+    """An `IdSet` for logs that fit into memory."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+        self._repeated: int | None = None
+
+    def add(self, index: int, entry_id: bytes) -> None:
+        """See `IdSet`."""
+        if entry_id in self._seen and self._repeated is None:
+            self._repeated = index
+        self._seen.add(entry_id)
+
+    def repeated(self) -> int | None:
+        """See `IdSet`."""
+        return self._repeated
 
 
 @unique
@@ -98,9 +128,10 @@ def fsck(
     marks: Iterable[VerifiedCheckpoint] = (),
     partials_kept: bool = True,
     schema: bool = True,
+    ids: IdSet | None = None,
 ) -> FsckReport:
     """`check_log` driven by a blocking source, whose own errors pass through."""
-    check = check_log(checkpoint, older=older, marks=marks, partials_kept=partials_kept, schema=schema)
+    check = check_log(checkpoint, older=older, marks=marks, partials_kept=partials_kept, schema=schema, ids=ids)
     try:
         wanted = next(check)
         while True:
@@ -117,14 +148,15 @@ def check_log(
     marks: Iterable[VerifiedCheckpoint] = (),
     partials_kept: bool = True,
     schema: bool = True,
+    ids: IdSet | None = None,
 ) -> LogCheck:
     """Ask for bundles and tiles, be sent their bytes (None: the source has none), return the report.
 
     `older` is a checkpoint kept outside the log; `marks` are any others, from the log's own store: they prove nothing more, but narrow
     the place of a fault. With `partials_kept` false the source may lack partial tiles (the database keeps full ones only). `schema` false
-    leaves out steps 3 and 4, for logs whose entries are not ours.
+    leaves out steps 3 and 4, for logs whose entries are not ours. `ids` is where step 4 keeps what it has met (default: in memory).
     """
-    state = _State(checkpoint, older, tuple(marks), schema)
+    state = _State(checkpoint, older, tuple(marks), schema, MemoryIds() if ids is None else ids)
     fault = None
     try:
         state.compare_heads()
@@ -136,7 +168,26 @@ def check_log(
         state.compare_roots()
     except _Found as found:
         fault = found.fault
-    return FsckReport(checkpoint.origin, checkpoint.size, state.tail(fault), fault, dict(state.kinds))
+    tail = state.tail(fault)
+    # An id that stands twice lies before any other fault, or within it and names its place more closely.
+    if (index := state.ids.repeated()) is not None:
+        fault = LogFault(Fault.ENTRY_REPEATED, index, index + 1, "its entry_id stands at an earlier index too")
+    return FsckReport(checkpoint.origin, checkpoint.size, tail, fault, dict(state.kinds))
+
+
+def order_of_check(size: int) -> Iterator[TileAddress]:
+    """What `check_log` asks for on a sound log of this size, in this order: for sources that fetch ahead."""
+    for n in range(-(-size // TILE_WIDTH)):
+        width = tile_width(0, n, size)
+        yield TileAddress(None, n, width)
+        yield TileAddress(0, n, width)
+        # The bundle that fills a tile of level 1 is the last of 256, and so on upwards.
+        level, below = 1, n + 1
+        while width == TILE_WIDTH and below % TILE_WIDTH == 0:
+            below //= TILE_WIDTH
+            yield TileAddress(level, below - 1)
+            level += 1
+    yield from (address for address in tiles_of(size) if address.level)
 
 
 class _Found(Exception):
@@ -148,7 +199,9 @@ class _Found(Exception):
 class _State:
     """What is kept while the entries pass."""
 
-    def __init__(self, checkpoint: VerifiedCheckpoint, older: VerifiedCheckpoint | None, marks: tuple[VerifiedCheckpoint, ...], schema: bool) -> None:
+    def __init__(
+        self, checkpoint: VerifiedCheckpoint, older: VerifiedCheckpoint | None, marks: tuple[VerifiedCheckpoint, ...], schema: bool, ids: IdSet
+    ) -> None:
         self.checkpoint = checkpoint
         self.older = older
         self.schema = schema
@@ -156,7 +209,7 @@ class _State:
         self.kinds: Counter[str] = Counter()
         self.agreed = 0
         """the largest size at which a signed root was met"""
-        self._seen: set[bytes] = set()
+        self.ids = ids
         known = (checkpoint, *marks) if older is None else (checkpoint, older, *marks)
         # The older checkpoint goes first among equals, so that a fault names it.
         self._ahead = sorted(known, key=lambda item: (item.size, item is not older), reverse=True)
@@ -210,9 +263,7 @@ class _State:
         kind = "unknown" if isinstance(parsed, UnknownEntry) else parsed.KIND.value
         if parsed.origin != self.checkpoint.origin or (kind == Kind.ORIGIN.value) != (index == 0):
             raise _Found(Fault.ENTRY_ORIGIN, index, index + 1, "an entry of another origin, or an origin entry not at index 0")
-        if (entry_id := bytes.fromhex(parsed.entry_id)) in self._seen:
-            raise _Found(Fault.ENTRY_REPEATED, index, index + 1, f"entry_id {parsed.entry_id} stands twice")
-        self._seen.add(entry_id)
+        self.ids.add(index, bytes.fromhex(parsed.entry_id))
         self.kinds[kind] += 1
 
 
