@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -32,12 +32,14 @@ from gatekeeper.exits import Exit, Failure
 from gatekeeper.hidden import hide_memory
 from gatekeeper.layout_file import BadLayout
 from gatekeeper.log_export import Exported, export_log
+from gatekeeper.logcheck import report as log_report
+from gatekeeper.logcheck.progress import Progress, open_progress
 from gatekeeper.new_instance import NewInstance, parse_target, write_instance
 from gatekeeper.policy.document import Policy
 from gatekeeper.policy.load import PolicyError
 from gatekeeper.ports.errors import Denied, PortError
 from gatekeeper.ports.log import LogRefused
-from gatekeeper.postgres.log_check import RowsReport, check_rows
+from gatekeeper.postgres.log_check import check_rows
 from gatekeeper.postgres.log_rows import open_log_rows
 from gatekeeper.postgres.migrate import migrate
 from gatekeeper.serve import VERSION, LoginLost, last_loaded, policy_origin, serve
@@ -228,11 +230,22 @@ async def _tip_of_policy(settings: Settings) -> Policy:
 def _fsck(asked: argparse.Namespace) -> Exit:
     settings = read_settings(asked.config)
     key = _log_key(settings)
-    found = trio.run(partial(check_rows, older=_older(asked.since, key)), settings.database_url, key)
+    older = _older(asked.since, key)
+    progress: Progress | None = None
+
+    def begin(size: int) -> Callable[[int], None] | None:
+        nonlocal progress
+        progress = open_progress(size, sys.stderr, asked=asked.progress)
+        return None if progress is None else progress.at
+
+    found = trio.run(partial(check_rows, older=older, progress=begin), settings.database_url, key)
+    if progress is not None:
+        progress.done()
     if asked.output == "json":
-        print(json.dumps(_fsck_json(found), indent=1, sort_keys=True))
+        print(json.dumps({**log_report.document(found.report), "beyond": found.beyond}, indent=1, sort_keys=True))
     else:
-        print(_fsck_text(found))
+        also = f"beyond: {found.beyond} rows are durable and not signed yet; they were not checked"
+        print("\n".join(_visible(line) for line in log_report.lines(found.report, also=(also,) if found.beyond else ())))
     return Exit.OK if found.report.sound else Exit.DENIED
 
 
@@ -245,35 +258,6 @@ def _older(file: Path | None, key: VerifierKey) -> VerifiedCheckpoint | None:
         return open_checkpoint(note, key)
     except TlogError as error:
         raise Failure(Exit.DENIED, f"{file} is no checkpoint signed by {key.name}: {error}") from None
-
-
-def _fsck_json(found: RowsReport) -> dict[str, object]:
-    report, fault = found.report, found.report.fault
-    told = None if fault is None else {"fault": fault.fault.value, "first": fault.first, "end": fault.end, "detail": fault.detail}
-    return {
-        "origin": report.origin,
-        "size": report.size,
-        "sound": report.sound,
-        "tail": report.tail.value,
-        "fault": told,
-        "kinds": dict(report.kinds),
-        "beyond": found.beyond,
-    }
-
-
-def _fsck_text(found: RowsReport) -> str:
-    report, fault = found.report, found.report.fault
-    lines = [f"origin     {report.origin}", f"entries    {report.size}"]
-    lines += [f"  {kind:<9}{count}" for kind, count in sorted(report.kinds.items())]
-    lines.append(f"cut tail   {report.tail.value}")
-    if found.beyond:
-        lines.append(f"beyond     {found.beyond} rows are durable and not signed yet: they were not checked")
-    if fault is None:
-        lines.append("sound: every row and tile below the signed checkpoint is as signed")
-    else:
-        place = f"entry {fault.first}" if fault.end == fault.first + 1 else f"entries {fault.first} to {fault.end - 1}"
-        lines.append(f"NOT SOUND: {place}: {fault.fault.value}: {fault.detail}")
-    return "\n".join(lines)
 
 
 def _export_log(asked: argparse.Namespace) -> Exit:
@@ -380,6 +364,7 @@ def _parser() -> _Parser:
     exported.add_argument("directory", type=Path, metavar="DIR")
     for command in (served, minted, migrated, checked, fsck, exported):
         command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the replica's configuration; see docs/operating.md")
+    fsck.add_argument("--progress", action="store_true", help="say on stderr how far it is; on a terminal it always does")
     fsck.add_argument("--since", type=Path, metavar="CHECKPOINT", help="a checkpoint kept outside: it must be a prefix")
     for command in (checked, fsck):
         command.add_argument("-o", "--output", choices=("table", "json"), default="table")

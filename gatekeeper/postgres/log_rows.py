@@ -56,6 +56,11 @@ class LogRows:
         row = await self._bridge.read(lambda unit: unit.row(_Q["tile"], log=self._log, level=level, n=n), cause_code=LOG_GONE)
         return None if row is None else row["data"]
 
+    async def tiles(self, level: int, first: int, end: int) -> dict[int, bytes]:
+        """The full tiles [first, end) that are stored, by number."""
+        rows = await self._bridge.read(lambda unit: unit.rows(_Q["tiles"], log=self._log, level=level, first=first, stop=end), cause_code=LOG_GONE)
+        return {row["n"]: row["data"] for row in rows}
+
     def _opened(self, row: Row) -> VerifiedCheckpoint:
         try:
             opened = open_checkpoint(row["note"], self._key)

@@ -170,7 +170,7 @@ def test_a_log_as_signed_is_sound(logged):
     }  # fmt: skip
     text = command("log", "fsck", "--config", file)
     assert text.returncode == 0
-    assert "sound: every row" in text.stdout
+    assert "sound: every entry" in text.stdout
     assert "cannot tell: no older checkpoint" in text.stdout
 
 

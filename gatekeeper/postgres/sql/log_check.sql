@@ -12,6 +12,10 @@ select idx, entry_id, body, leaf_hash from log_entry where log = $log::int and i
 -- no-viewer: tiles of a log, for its whole check
 select data from log_tile where log = $log::int and level = $level::smallint and n = $n::bigint;
 
+-- name: tiles
+-- no-viewer: tiles of a log, for its whole check
+select n, data from log_tile where log = $log::int and level = $level::smallint and n >= $first::bigint and n < $stop::bigint order by n;
+
 -- name: checkpoints
 -- no-viewer: signed notes are made to be shown
 select note, size from checkpoint where log = $log::int order by size desc, seq desc limit $most::int;
