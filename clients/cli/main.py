@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from gatekeeper.verify.order import OrderAction
 
-from . import doctor, fsck, logorder, logs, override, pings, reads, review
+from . import doctor, fsck, logorder, logs, monitor, override, pings, reads, review
 from .exits import Exit, Failure
 from .output import say
 from .server import Access, Server
@@ -124,6 +124,10 @@ def _access(arguments: argparse.Namespace) -> Access:
 
 def _fsck(arguments: argparse.Namespace) -> Exit:
     return fsck.check(arguments, _access(arguments))
+
+
+def _monitor(arguments: argparse.Namespace) -> Exit:
+    return monitor.monitor(arguments, _access(arguments))
 
 
 def _doctor(arguments: argparse.Namespace) -> Exit:
@@ -341,9 +345,24 @@ def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> 
     check.add_argument("source", nargs="?", metavar="URL|DIR", help="default: the server")
     check.add_argument("--progress", action="store_true", help="say on stderr how far it is; on a terminal it always does")
     check.add_argument("--since", metavar="CHECKPOINT", help="an older checkpoint; without one a cut tail cannot be told")
+    watching = add("monitor", _monitor, _MONITOR, streaming)
+    watching.add_argument("source", nargs="?", metavar="URL|DIR", help="default: the server")
+    watching.add_argument("--state", required=True, metavar="DIR", help="of this monitor alone: what the log showed, contradictions with both notes")
+    watching.add_argument("--first-look", action="store_true", help="begin: nothing is remembered yet, and all entries are rehashed")
+    how_often = watching.add_mutually_exclusive_group()
+    how_often.add_argument("--once", action="store_const", const=None, dest="every", help="one look (the default): for cron")
+    how_often.add_argument("--every", type=_seconds, metavar="DURATION", help="look again and again, until the log contradicts itself")
+    watching.add_argument("--max-age", type=_seconds, default="30m", metavar="DURATION", help="of the newest cosignature (default 30m)")
+    watching.add_argument("--no-rehash", action="store_true", help="only prove that the log grew: new entries are not read")
     tail = add("tail", _with_server(logs.tail), "The newest entries, each checked by its own proof.")
     tail.add_argument("-n", type=int, default=10)
     _add_log_order(log_commands, shared)
+
+
+_MONITOR: Final = (
+    "Look at a log, and say whether it only grew since the last look: consistency, quorum, age, and every new entry rehashed. "
+    "Ends with 3 and keeps both signed notes where it contradicts what it showed before."
+)
 
 
 def _add_doctor(add: Add) -> None:

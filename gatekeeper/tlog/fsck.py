@@ -131,7 +131,11 @@ def fsck(
     ids: IdSet | None = None,
 ) -> FsckReport:
     """`check_log` driven by a blocking source, whose own errors pass through."""
-    check = check_log(checkpoint, older=older, marks=marks, partials_kept=partials_kept, schema=schema, ids=ids)
+    return drive(check_log(checkpoint, older=older, marks=marks, partials_kept=partials_kept, schema=schema, ids=ids), fetch)
+
+
+def drive(check: LogCheck, fetch: Fetch) -> FsckReport:
+    """Answer what a check asks for from a blocking source."""
     try:
         wanted = next(check)
         while True:
@@ -157,10 +161,31 @@ def check_log(
     leaves out steps 3 and 4, for logs whose entries are not ours. `ids` is where step 4 keeps what it has met (default: in memory).
     """
     state = _State(checkpoint, older, tuple(marks), schema, MemoryIds() if ids is None else ids)
-    fault = None
+    return (yield from _check_from(state, partials_kept))
+
+
+def check_growth(checkpoint: VerifiedCheckpoint, older: VerifiedCheckpoint, *, schema: bool = True) -> LogCheck:
+    """As `check_log`, but only of what came after `older`, below which all was checked before.
+
+    The older tree is taken from the tiles and must have the root that was signed for it. An `entry_id` that stands below it is not known
+    here, so an entry that repeats one is for the whole check to find.
+    """
+    state = _State(checkpoint, older, (), schema, MemoryIds())
     try:
         state.compare_heads()
-        for n in range(-(-checkpoint.size // TILE_WIDTH)):
+        state.edge = yield from _edge_at(older.size, checkpoint.size)
+        if state.edge.root() != older.root:
+            raise _Found(Fault.NOT_PREFIX, 0, older.size, f"the tiles do not have the root signed at size {older.size}")
+    except _Found as found:
+        return FsckReport(checkpoint.origin, checkpoint.size, state.tail(found.fault), found.fault, {})
+    return (yield from _check_from(state, partials_kept=True))
+
+
+def _check_from(state: _State, partials_kept: bool) -> LogCheck:
+    checkpoint, fault = state.checkpoint, None
+    try:
+        state.compare_heads()
+        for n in range(state.edge.size // TILE_WIDTH, -(-checkpoint.size // TILE_WIDTH)):
             yield from _check_bundle(state, n, partials_kept)
         for tile in state.edge.partial_tiles():
             if tile.address.level:
@@ -286,10 +311,14 @@ def _check_bundle(state: _State, n: int, partials_kept: bool) -> Generator[TileA
     for at, (entry, leaf) in enumerate(zip(entries, leaves, strict=True)):
         if tile is not None and tile[at * HASH_SIZE : (at + 1) * HASH_SIZE] != leaf:
             raise _Found(Fault.ENTRY_CHANGED, first + at, first + at + 1, "the entry does not hash to its place in the tile")
-        state.check_entry(first + at, entry)
+        if first + at >= state.edge.size:
+            state.check_entry(first + at, entry)
     if len(entries) < width:
         raise _Found(Fault.ENTRY_MISSING, first + len(entries), first + width, "the bundle ends before the signed size")
-    for full in state.take(leaves):
+    known = state.edge.size - first
+    if known and b"".join(leaves[:known]) != state.edge.partial[0]:
+        raise _Found(Fault.ENTRY_CHANGED, first, first + known, "an entry is not what was checked before")
+    for full in state.take(leaves[known:]):
         if full.address.level:
             yield from _check_tile(full, partials_kept)
 
@@ -302,6 +331,19 @@ def _check_tile(expected: Tile, partials_kept: bool) -> Generator[TileAddress, b
     leaves = TILE_WIDTH ** (expected.address.level or 0)
     first = (expected.address.n * TILE_WIDTH + at // HASH_SIZE) * leaves
     raise _Found(Fault.TILE_CHANGED, first, first + leaves, f"{expected.address.path} is not what the entries hash to")
+
+
+def _edge_at(size: int, grown: int) -> Generator[TileAddress, bytes | None, TileEdge]:
+    """The right edge of a tree of that size, from the tiles of the one that it grew to."""
+    levels: list[bytes] = []
+    while size >> (8 * len(levels)):
+        level = len(levels)
+        n = (size >> (8 * level)) // TILE_WIDTH
+        tile = b""
+        if width := tile_width(level, n, size):
+            tile = (yield from _fetch_tile(TileAddress(level, n, tile_width(level, n, grown)), partials_kept=True)) or b""
+        levels.append(tile[: width * HASH_SIZE])
+    return TileEdge(size, tuple(levels))
 
 
 def _fetch_tile(address: TileAddress, partials_kept: bool) -> Generator[TileAddress, bytes | None, bytes | None]:
