@@ -1,6 +1,7 @@
 """The vault's ports in memory, for tests of what uses them. They pass the same contract suite as the real adapters.
 
-`down = True` makes every call raise `Unavailable`. `write_head` has two kinds of crash: `fail_before` and `fail_after` the write.
+`down = True` makes every call raise `Unavailable`. `write_head` has two kinds of crash: `fail_before` and `fail_after` the write. `signed` lists
+every text that the log's key ever signed.
 """
 
 import os
@@ -39,6 +40,7 @@ class FakeLogVault(_Switch):
         super().__init__()
         self.key = key or ed25519.Ed25519PrivateKey.generate()
         self.head = None
+        self.signed = []
         self.fail_before = self.fail_after = False
 
     async def public_key(self):
@@ -49,6 +51,7 @@ class FakeLogVault(_Switch):
         self._up()
         if not note_text.endswith(b"\n") or len(note_text) > 64 * 1024:
             raise ValueError("a note's text ends in a newline")
+        self.signed.append(note_text)
         return self.key.sign(note_text)
 
     async def read_head(self):
