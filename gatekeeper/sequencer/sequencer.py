@@ -108,6 +108,8 @@ class Sequencer:
         # Durable as far as this replica knows; only ever grows. `_sure` is false after any doubt about the last commit.
         self._edge = TileEdge()
         self._sure = False
+        # When this replica knew an entry again that was not published; what was published since is told by its own time.
+        self._behind_since: datetime | None = None
         self._refreshing = trio.Lock()
         self._plan = witnesses
         self._witnessing: Witnessing | None = None
@@ -194,7 +196,11 @@ class Sequencer:
     def late(self) -> bool:
         """Whether entries stay unpublished for more than a minute, though nothing was refused."""
         view = self.published()
-        return self._refusal is None and view is not None and self._edge.size > view.size and self._clock() - view.at > LATE
+        if self._refusal is not None or self._behind_since is None or (view is not None and self._edge.size <= view.size):
+            return False
+        # A quiet log's checkpoint may be ten minutes old when an entry comes: it is late a minute after the entry.
+        since = self._behind_since if view is None else max(view.at, self._behind_since)
+        return self._clock() - since > LATE
 
     def witnessed(self) -> Witnessed:
         """How the newest checkpoint stands with its witnesses."""
@@ -327,6 +333,9 @@ class Sequencer:
 
     def _grown(self, edge: TileEdge) -> None:
         if edge.size > self._edge.size:
+            view = self.published()
+            if self._behind_since is None or (view is not None and self._edge.size <= view.size):
+                self._behind_since = self._clock()
             self._edge = edge
 
     async def _publish(self) -> None:

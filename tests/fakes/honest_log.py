@@ -9,11 +9,11 @@ from gatekeeper.model.digest import digest_of
 from gatekeeper.model.moment import parse_moment
 from gatekeeper.ports.log import Appended
 from gatekeeper.tlog.checkpoint import open_checkpoint, parse_checkpoint
-from gatekeeper.tlog.entry import ConfigEntry, encode_entry, parse_entry
+from gatekeeper.tlog.entry import ConfigEntry, encode_entry
 from gatekeeper.tlog.fsck import Tail, fsck
+from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.tlog.merkle import CompactRange, leaf_hash
 from gatekeeper.tlog.note import parse_note
-from gatekeeper.tlog.signature import VerifierKey
 from gatekeeper.tlog.tile import TileAddress, encode_bundle
 from tests.fakes.running_log import ORIGIN
 
@@ -54,12 +54,13 @@ def of_fakes(rows, vault) -> DurableLog:
 
 
 def assert_honest(
-    log: DurableLog, key: VerifierKey, *, signed: Iterable[bytes], acknowledged: Mapping[str, tuple[bytes, Appended]], shown: Iterable[bytes] = ()
+    log: DurableLog, policy: LogPolicy, *, signed: Sequence[bytes], acknowledged: Mapping[str, tuple[bytes, Appended]], shown: Sequence[bytes] = ()
 ) -> None:
-    """`signed` are the texts of all notes that the key ever signed, also those nobody saw; `shown` are notes that somebody was given."""
+    """`signed` are the texts of all notes that the key ever signed, also those nobody saw; `shown` are notes that somebody was given:
+    each has the quorum."""
     assert [index for index, *_ in log.entries] == list(range(len(log.entries))), "indexes are contiguous"
     assert all(leaf_hash(body) == leaf for _, _, body, leaf in log.entries), "each row hashes to its leaf"
-    assert all(parse_entry(body).entry_id == entry_id for _, entry_id, body, _ in log.entries), "each row stands under its own id"
+    assert all(b'"entry_id":"%s"' % entry_id.encode() in body for _, entry_id, body, _ in log.entries), "each row stands under its own id"
     places = {entry_id: (body, Appended(index, leaf)) for index, entry_id, body, leaf in log.entries}
     assert len(places) == len({body for _, _, body, _ in log.entries}) == len(log.entries), "no entry stands twice"
     missing = {entry_id for entry_id, ack in acknowledged.items() if places.get(entry_id) != ack}
@@ -67,8 +68,10 @@ def assert_honest(
     assert_one_tree([leaf for *_, leaf in log.entries], signed)
     texts = set(signed)
     assert {parse_note(note).text for note in (*log.notes, *shown)} <= texts, "no note is known that was not signed"
-    stored = [open_checkpoint(note, key) for note in log.notes]
+    stored = [open_checkpoint(note, policy.log) for note in log.notes]
     assert {parse_note(note).text for note in shown} <= {parse_note(note.note).text for note in stored}, "who was shown a note finds it stored"
+    for note in shown:
+        policy.quorum_met(parse_note(note))
     if stored:
         newest = max(stored, key=lambda note: note.size)
         assert log.kept is not None

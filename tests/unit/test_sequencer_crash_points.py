@@ -5,6 +5,7 @@ the same durable state. A second replica works beside it, and what was not ackno
 """
 
 import random
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -14,15 +15,17 @@ from trio.testing import MockClock
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.ports.log import LogStore, NewEntry
 from gatekeeper.ports.vault import LogVault
+from gatekeeper.ports.witness import WitnessLink
 from gatekeeper.sequencer import Sequencer
 from gatekeeper.tlog.merkle import leaf_hash
 from gatekeeper.tlog.proof import parse_proof
 from gatekeeper.tlog.tile import TileEdge
 from tests.fakes.honest_log import assert_honest, of_fakes, some_entry
-from tests.fakes.log_cuts import OUTAGE_S, Kind, LogTap, calls_of
+from tests.fakes.log_cuts import Kind, LogTap, calls_of
 from tests.fakes.running_log import ORIGIN, TrioTime, check_served, log_key, opening, running_log
 from tests.fakes.stores import FakeDatabase
 from tests.fakes.vault import FakeLogVault
+from tests.fakes.witnesses import FakeWitness, plan_of
 
 pytestmark = pytest.mark.anyio
 BEFORE = 252
@@ -52,7 +55,7 @@ def entries(first, count):
 
 
 class Scene:
-    """Two replicas over one database and one vault. `mine` is the one that is cut; after a kill it is a new process."""
+    """Two replicas over one database, one vault and two witnesses who both must cosign. `mine` is the one that is cut; after a kill it is a new process."""
 
     def __init__(self):
         self.database, self.vault = FakeDatabase(), FakeLogVault()
@@ -64,9 +67,9 @@ class Scene:
         """A process and whoever starts it again when it ends."""
         while True:
             database, tap = self.database.replica(), tap or LogTap()
-            sequencer = Sequencer(
-                tap.around("store", database.log(ORIGIN)), tap.around("vault", self.vault), opening=opening(), clock=self.clock
-            )
+            witnesses = replace(self.plan, link=tap.around("witness", self.plan.link))
+            store, vault = tap.around("store", database.log(ORIGIN)), tap.around("vault", self.vault)
+            sequencer = Sequencer(store, vault, opening=opening(), clock=self.clock, witnesses=witnesses)
             setattr(self, name, sequencer)
             try:
                 with tap.scope:
@@ -105,6 +108,8 @@ class Scene:
             await self.tell(tap)
 
     async def tell(self, tap):
+        key = await log_key(self.vault)
+        self.plan = plan_of(key, FakeWitness("w1", [key]), FakeWitness("w2", [key]))
         await self.fill(BEFORE)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.replica, "mine", tap)
@@ -118,13 +123,14 @@ class Scene:
             await self.together("mine", entries(2000, 3) + entries(5, 1))
             await self.together("mine", entries(3000, 2))
             self.told = len(tap.order)
+            await trio.sleep_until(max(tap.back_at.values(), default=trio.current_time()) + 5)
             await self.check()
             nursery.cancel_scope.cancel()
 
     async def fill(self, count):
         before = self.database.replica()
         store = before.log(ORIGIN)
-        async with running_log(store, self.vault, clock=self.clock) as log:
+        async with running_log(store, self.vault, clock=self.clock, witnesses=self.plan) as log:
             await log.prove(0)
         before.die()
         old = TileEdge().extend([store.rows.entries[0].leaf_hash])[0]
@@ -133,7 +139,6 @@ class Scene:
         await store.append_batch(old.range(), rows, [], old.extend(leaf for *_, leaf in some)[0].range())
 
     async def check(self):
-        await trio.sleep(OUTAGE_S)
         await self.together("mine", entries(1000, 1) + entries(4000, 1))
         await self.together("theirs", entries(5000, 1))
         last = len(self.database.log(ORIGIN).rows.entries) - 1
@@ -146,7 +151,7 @@ class Scene:
 
     async def assert_honest(self):
         log = of_fakes(self.database.log(ORIGIN).rows, self.vault)
-        assert_honest(log, await log_key(self.vault), signed=self.vault.signed, acknowledged=self.acknowledged, shown=self.shown)
+        assert_honest(log, self.plan.policy, signed=self.vault.signed, acknowledged=self.acknowledged, shown=self.shown)
 
 
 def play(tap):
@@ -158,7 +163,7 @@ def play(tap):
 def test_the_story_makes_every_call_that_the_ports_have():
     tap = LogTap()
     play(tap)
-    assert set(tap.seen) == calls_of("store", LogStore) | calls_of("vault", LogVault)
+    assert set(tap.seen) == calls_of("store", LogStore) | calls_of("vault", LogVault) | calls_of("witness", WitnessLink)
 
 
 @pytest.mark.parametrize("kind", Kind)
