@@ -7,14 +7,14 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help demo test test-pythons test-peers lint bench corpora lock clean
 
 PYTHONS := 3.11 3.12 3.13
-PEERS := openssh-client openssh-server skopeo
+PEERS := openssh-client openssh-server skopeo tessera omniwitness notes
 UV ?= uv
 
 help:
 	@echo "make demo        the whole way once on this machine: build, sign, ping, review, deploy, log, audit"
 	@echo "make test        all tests that need nothing but this machine"
 	@echo "make test-pythons  unit and property tests on every other Python from 3.11 to 3.13 that is found"
-	@echo "make test-peers  the tests against foreign programs (ssh, sshd, skopeo); installs them when run by root on Debian"
+	@echo "make test-peers  the tests against foreign programs; installs ssh, sshd and skopeo (as root on Debian), builds the log's auditors with Go"
 	@echo "make lint        ruff, mypy, import rules"
 	@echo "make bench       measurements; BENCH=prefix runs some, ARGS=\"-o json\" gives one document"
 	@echo "make corpora     public test data, for whoever has it not beside the checkout"
@@ -45,7 +45,7 @@ pure-%: FORCE
 FORCE:
 
 test-peers: .venv/.dev
-	@for peer in $(PEERS); do tests/peers/build "$$peer" || exit 1; done
+	@tests/peers/build $(PEERS)
 	@.venv/bin/python -m pytest -m peer $(ARGS)
 
 lint: .venv/.dev
