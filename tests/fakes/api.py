@@ -136,18 +136,18 @@ class Stream:
 
 
 @asynccontextmanager
-async def running_api(house=None, *, max_blob=1 << 20, vault=None, **changes):
-    """Serve until left. `changes` replaces parts; `vault` holds the log's key."""
+async def running_api(house=None, *, max_blob=1 << 20, vault=None, store=None, listener=None, **changes):
+    """Serve until left. `changes` replaces parts; `vault` holds the log's key, `store` its rows."""
     house = house or House()
     house.policy.files |= {"ci.json": CI.jwks(), "people.json": IDP.jwks()}
     house.policy.load()
     vault = vault or FakeLogVault()
-    async with running_log(house.database.log(ORIGIN), vault, clock=house.clock) as log, trio.open_nursery() as nursery:
+    async with running_log(store or house.database.log(ORIGIN), vault, clock=house.clock) as log, trio.open_nursery() as nursery:
         parts = replace(house.parts, origin=ORIGIN, log=log, **changes)
         closing, stop = trio.Event(), trio.Event()
         app = build_app(parts, log, LogPolicy(log=await log_key(vault)), pages=[page_routes(parts)], max_blob=max_blob, closing=closing)
         operator = build_operator_app({"database": house.database.ready}, Metrics(parts, lambda: None, "test"))
-        public, private = open_listener("127.0.0.1", 0), open_listener("127.0.0.1", 0)
+        public, private = listener or open_listener("127.0.0.1", 0), open_listener("127.0.0.1", 0)
         ports = public.port, private.port
         await nursery.start(serve_app, app, [public], stop)
         await nursery.start(serve_app, operator, [private], stop)
