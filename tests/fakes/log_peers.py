@@ -74,12 +74,14 @@ def ask_notes(operation: str, **request: object) -> dict[str, object]:
 
 @contextmanager
 def running_omniwitness(directory: Path, logs: Sequence[VerifierKey], private: str) -> Iterator[str]:
-    """The public witness, which trusts these logs and keeps what it saw in `directory`: its submission prefix. `private` is a note key."""
+    """The public witness, which trusts these logs and keeps what it saw in `directory`: its submission prefix. `private` is a note key.
+
+    Other logs stand in the program itself; it asks none of them, it waits to be asked.
+    """
     directory.mkdir(exist_ok=True)
     (directory / "key").write_text(private)
     (directory / "key").chmod(0o600)
-    # Keys are quoted: some base64 would be another kind of YAML.
-    (directory / "logs.yaml").write_text("Logs:\n" + "".join(f"  - PublicKey: {json.dumps(encode_vkey(key))}\n" for key in logs))
+    (directory / "logs.yaml").write_text("Logs:\n" + "".join(map(_yaml, logs)))
     address = f"127.0.0.1:{free_port()}"
     command = [str(peer("omniwitness", "omniwitness")), f"-listen={address}", "-metrics_listen=", f"-private_key_path={directory / 'key'}"]
     command += [f"-additional_logs={directory / 'logs.yaml'}", f"-db_file={directory / 'state.db'}"]
@@ -88,25 +90,8 @@ def running_omniwitness(directory: Path, logs: Sequence[VerifierKey], private: s
         yield f"http://{address}"
 
 
-@contextmanager
-def running_pingee_witness(directory: Path, *arguments: str) -> Iterator[str]:
-    """Our own witness as a process, which `pingee_witness` made: the address it says."""
-    command = [sys.executable, "-m", "clients.witness.cli", "serve", str(directory), "--listen", "127.0.0.1:0", *arguments]
-    with _running(command, directory / "said") as process:
-        until = time.monotonic() + DEADLINE_S
-        while not (found := re.search(r"^serving (\S+)$", (directory / "said").read_text(), re.MULTILINE)):
-            if process.poll() is not None or time.monotonic() > until:
-                pytest.fail(f"pingee-witness does not start: {(directory / 'said').read_text()}")
-            time.sleep(0.02)
-        yield found[1]
-
-
-def pingee_witness(*arguments: str) -> str:
-    """Run one command of our witness to its end; what it printed."""
-    command = [sys.executable, "-m", "clients.witness.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+def _yaml(log: VerifierKey) -> str:
+    return f"  - Origin: {json.dumps(log.name)}\n    PublicKey: {json.dumps(encode_vkey(log))}\n"
 
 
 @contextmanager
