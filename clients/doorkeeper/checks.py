@@ -28,7 +28,8 @@ from gatekeeper.tlog.checkpoint import Checkpoint, VerifiedCheckpoint, open_chec
 from gatekeeper.tlog.consistency import parse_growth, verify_growth
 from gatekeeper.tlog.entry import parse_entry
 from gatekeeper.tlog.errors import ProofMismatch, TlogError
-from gatekeeper.tlog.kinds import DecisionEntry, UnknownEntry
+from gatekeeper.tlog.kinds import DecisionEntry
+from gatekeeper.tlog.kinds_sealed import SealedEntry
 from gatekeeper.tlog.members import Abridged, abridge
 from gatekeeper.tlog.proof import VerifiedInclusion, parse_proof, verify_proof
 from gatekeeper.verify.receipt import verify_decision_statement
@@ -155,7 +156,7 @@ def check_inclusion(
         entry = parse_entry(receipt.entry)
     except TlogError as error:
         return Refusal("receipt-missing", f"no proof that satisfies the log policy: {error}")
-    if isinstance(entry, UnknownEntry) and entry.kind == "sealed":
+    if isinstance(entry, SealedEntry):
         return Refusal("sealed-not-allowed", "this target takes no sealed decision")
     if not isinstance(entry, DecisionEntry):
         return Refusal("receipt-missing", "the entry is no decision")

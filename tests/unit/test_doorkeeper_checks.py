@@ -15,8 +15,10 @@ from gatekeeper.model.frame import PartName
 from gatekeeper.model.moment import later, parse_moment
 from gatekeeper.model.receipt import encode_receipt, parse_receipt
 from gatekeeper.model.verified import Refusal
+from gatekeeper.tlog.entry import encode_entry
 from gatekeeper.tlog.logpolicy import parse_log_policy
 from gatekeeper.tlog.note import cosigner_vkey, encode_vkey
+from tests.fakes.entries import decoy, leaf_of
 from tests.fakes.frames import ORIGIN, Gatekeeper, MemoryLog, make_artifact
 
 AT = parse_moment("2026-11-21T10:00:00Z")
@@ -144,9 +146,10 @@ def test_an_entry_that_says_otherwise_is_no_entry_of_the_statement(world, change
 
 def test_an_entry_that_is_no_decision_or_sealed(world):
     log = world.gatekeeper.log
-    for kind, expected in (("sealed", "sealed-not-allowed"), ("future", "receipt-missing")):
+    future = {"v": 1, "kind": "future", "entry_id": "0" * 32, "origin": ORIGIN, "at": "2026-11-21T10:00:00Z", "config": None}
+    sealed = encode_entry(leaf_of(*(decoy(slot, origin=ORIGIN) for slot in range(4)), origin=ORIGIN))
+    for entry, expected in ((sealed, "sealed-not-allowed"), (encode_canonical(future), "receipt-missing")):
         items = world.items()
-        entry = encode_canonical({"v": 1, "kind": kind, "entry_id": "0" * 32, "origin": ORIGIN, "at": "2026-11-21T10:00:00Z", "config": None})
         index = log.append(entry)
         receipt = encode_receipt(statement=parse_receipt(items[PartName.RECEIPT]).statement, entry=entry, index=index, origin=ORIGIN, evidence=())
         frame = {PartName.RECEIPT: receipt, PartName.PROOF: log.proof(index), PartName.CONSISTENCY: log.growth(0)}

@@ -187,7 +187,7 @@ def test_an_honestly_signed_entry_outside_the_schema_is_named(index, data, fault
 
 
 def test_an_entry_of_an_unknown_kind_is_kept_and_counted():
-    body = entry(70).replace(b'"kind":"config"', b'"kind":"freeze"')
+    body = entry(70).replace(b'"kind":"config"', b'"kind":"future"')
     entries = changed(ENTRIES[:80], 70, body)
     assert fsck(signed(entries), source(published(entries))).kinds == {"origin": 1, "config": 78, "unknown": 1}
 
