@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from hypothesis import HealthCheck, settings
 
 from tests.requirement_ids import ATTACKS, REQUIREMENTS, read_attacks, read_table
 
@@ -18,6 +19,10 @@ _PURE = (_TESTS / "unit", _TESTS / "property")
 _FOREIGN_DATA = "PINGEE_CORPORA"
 
 _peers_left_out: list[str] = []
+
+# No test judges by the clock, and a busy machine is slow at drawing examples too.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 def pytest_configure() -> None:

@@ -1,7 +1,6 @@
 """The log's vault as files that outlive whoever used them: what one process signed and kept, the next one finds."""
 
 import fcntl
-import os
 from contextlib import contextmanager
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -59,5 +58,5 @@ class FileVault:
                 raise CasMismatch("cas-mismatch", "another version stands there")
             new = self._directory / "head.new"
             new.write_bytes(b"%d\n" % (version + 1) + note)
-            os.replace(new, self._directory / "head")
+            new.replace(self._directory / "head")
         return version + 1

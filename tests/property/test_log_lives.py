@@ -10,7 +10,7 @@ import threading
 from dataclasses import replace
 
 import trio
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -210,4 +210,4 @@ class LogLives(RuleBasedStateMachine):
 
 
 TestLogLives = LogLives.TestCase
-TestLogLives.settings = settings(max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+TestLogLives.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
