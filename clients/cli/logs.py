@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 
+from clients.offline.checks import Refused, Unreadable, prove_entry
 from gatekeeper.tlog.checkpoint import VerifiedCheckpoint
-from gatekeeper.tlog.entry import parse_entry
 from gatekeeper.tlog.errors import TlogError
 from gatekeeper.tlog.logpolicy import LogPolicy, open_cosigned
 from gatekeeper.tlog.proof import parse_proof, verify_proof
@@ -34,23 +35,18 @@ def proof(server: Server, arguments: Namespace) -> Exit:
 
 def verify(arguments: Namespace) -> Exit:
     """Check a proof with no network: signature, quorum, inclusion of exactly the entry's bytes."""
-    policy = read_policy(arguments)
-    path = Path(arguments.file)
-    entry_path = Path(arguments.entry) if arguments.entry else path.with_suffix(".entry.json")
+    policy, path = read_policy(arguments), Path(arguments.file)
     try:
-        data, entry = path.read_bytes(), entry_path.read_bytes()
-    except OSError as error:
-        raise Failure(Exit.USAGE, f"{error.filename} cannot be read: {error.strerror}") from None
-    index, size = _verified(data, entry, policy)
-    try:
-        kind = type(parse_entry(entry)).__name__
-    except TlogError as error:
-        raise Failure(Exit.DENIED, f"entry {index} is in the log and is no entry of this format: {error}") from None
-    document = {"verified": True, "index": index, "size": size, "origin": policy.log.name, "kind": kind}
+        proven = prove_entry(path, Path(arguments.entry) if arguments.entry else path.with_suffix(".entry.json"), policy)
+    except Unreadable as unreadable:
+        raise Failure(Exit.USAGE, str(unreadable)) from None
+    except Refused as refused:
+        raise Failure(Exit.DENIED, str(refused)) from None
     if arguments.output == "json":
-        print_json(document)
+        print_json({"verified": True, **asdict(proven)})
     else:
-        print(f"verified: entry {index} ({kind}) is in the tree of {size} entries signed by {policy.log.name}; no server was asked")
+        said = f"entry {proven.index} ({proven.kind}) is in the tree of {proven.size} entries signed by {proven.origin}"
+        print(f"verified: {said}; no server was asked")
     return Exit.OK
 
 

@@ -13,10 +13,11 @@ from gatekeeper.model.digest import Digest
 from gatekeeper.model.receipt import parse_receipt, receipt_id
 from gatekeeper.model.verified import Refusal
 from gatekeeper.tlog.checkpoint import Checkpoint
+from gatekeeper.verify.inclusion import check_inclusion
 from gatekeeper.verify.receipt import verify_decision_statement
 from gatekeeper.verify.rollback import BundleMember, verify_rollback_bundle
 
-from .checks import Acceptable, check_inclusion, check_meant_here
+from .checks import Acceptable, check_meant_here
 from .target import Pinned
 
 
@@ -78,7 +79,7 @@ def _check_member(raw: BundleMember, component: str, pinned: Pinned, under: Chec
     statement = verify_decision_statement(receipt.statement, pinned.receipt_keys)
     if isinstance(statement, Refusal):
         return statement
-    inclusion = check_inclusion(receipt, raw.proof, statement, pinned)
+    inclusion = check_inclusion(receipt, raw.proof, statement, pinned.log_policy)
     if isinstance(inclusion, Refusal):
         return inclusion
     if under is not None and inclusion.checkpoint.checkpoint != under:

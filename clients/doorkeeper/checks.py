@@ -19,19 +19,16 @@ from typing import TypeAlias
 from gatekeeper.model.decision import Mode, Verdict
 from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.moment import Moment
-from gatekeeper.model.receipt import UntrustedReceipt, parse_receipt, receipt_id
+from gatekeeper.model.receipt import parse_receipt, receipt_id
 from gatekeeper.model.statement import DecisionStatement
-from gatekeeper.model.verified import Refusal, Verified
+from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.document import Configuration
 from gatekeeper.policy.load import PolicyError, parse_configuration
 from gatekeeper.tlog.checkpoint import Checkpoint, VerifiedCheckpoint, open_checkpoint
 from gatekeeper.tlog.consistency import parse_growth, verify_growth
-from gatekeeper.tlog.entry import parse_entry
 from gatekeeper.tlog.errors import ProofMismatch, TlogError
-from gatekeeper.tlog.kinds import DecisionEntry
-from gatekeeper.tlog.kinds_sealed import SealedEntry
-from gatekeeper.tlog.members import Abridged, abridge
-from gatekeeper.tlog.proof import VerifiedInclusion, parse_proof, verify_proof
+from gatekeeper.tlog.proof import VerifiedInclusion
+from gatekeeper.verify.inclusion import check_inclusion
 from gatekeeper.verify.receipt import verify_decision_statement
 
 from .artifact import Contents, Run
@@ -86,7 +83,7 @@ def check_offer(offer: Offer, *, named: Digest, pinned: Pinned, memory: Memory, 
     statement = verify_decision_statement(receipt.statement, pinned.receipt_keys)
     if isinstance(statement, Refusal):
         return Refusal("bad-signature", statement.detail)
-    inclusion = check_inclusion(receipt, offer.proof, statement, pinned)
+    inclusion = check_inclusion(receipt, offer.proof, statement, pinned.log_policy)
     if isinstance(inclusion, Refusal):
         return inclusion
     grown = _check_growth(offer.consistency, inclusion, pinned, memory)
@@ -145,61 +142,6 @@ def remembered_checkpoint(pinned: Pinned, memory: Memory) -> tuple[Checkpoint, b
     if pinned.first_checkpoint is not None:
         return open_checkpoint(pinned.first_checkpoint, pinned.log_policy.log).checkpoint, pinned.first_checkpoint
     return None
-
-
-def check_inclusion(
-    receipt: UntrustedReceipt, proof: bytes, statement: Verified[DecisionStatement], pinned: Pinned
-) -> VerifiedInclusion | Refusal:
-    """The rest of step 1: the receipt's entry is that statement's, and stands in the pinned log under a checkpoint that satisfies its policy."""
-    try:
-        inclusion = verify_proof(parse_proof(proof), receipt.entry, pinned.log_policy)
-        entry = parse_entry(receipt.entry)
-    except TlogError as error:
-        return Refusal("receipt-missing", f"no proof that satisfies the log policy: {error}")
-    if isinstance(entry, SealedEntry):
-        return Refusal("sealed-not-allowed", "this target takes no sealed decision")
-    if not isinstance(entry, DecisionEntry):
-        return Refusal("receipt-missing", "the entry is no decision")
-    if (receipt.index, receipt.origin, entry.origin) != (inclusion.index, inclusion.checkpoint.origin, inclusion.checkpoint.origin):
-        return Refusal("receipt-missing", "the receipt names another place in the log than its proof")
-    if entry.statement != statement.digest or not _agree(entry, statement.value):
-        return Refusal("receipt-missing", "the entry is that of another decision")
-    return inclusion
-
-
-def _agree(entry: DecisionEntry, statement: DecisionStatement) -> bool:
-    # The statement's digest in the entry binds the two already; that they also say the same is held against whoever wrote the entry.
-    targets = sorted(statement.targets)
-    if isinstance(entry.target, Abridged):
-        same_targets = entry.target in (_abridged(list(statement.targets)), _abridged(targets))
-    else:
-        same_targets = sorted(entry.target) == targets
-    return same_targets and (
-        entry.verdict,
-        entry.mode,
-        entry.purpose,
-        entry.environment,
-        entry.component,
-        entry.artifact,
-        entry.candidate_config,
-        entry.not_after,
-        entry.policy,
-    ) == (
-        statement.verdict,
-        statement.mode,
-        statement.purpose,
-        statement.environment,
-        statement.component,
-        statement.subject,
-        statement.candidate_config,
-        statement.not_after,
-        statement.policy,
-    )
-
-
-def _abridged(items: list[str]) -> Abridged:
-    short = abridge(items)
-    return Abridged(**short)  # type: ignore[arg-type]  # abridge writes exactly its members
 
 
 def _check_growth(consistency: bytes, inclusion: VerifiedInclusion, pinned: Pinned, memory: Memory) -> Behind | Refusal | None:

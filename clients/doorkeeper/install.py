@@ -9,13 +9,14 @@ from typing import Final
 
 from gatekeeper.tlog.logpolicy import parse_log_policy
 from gatekeeper.tlog.note import encode_vkey
+from gatekeeper.verify.receipt import parse_receipt_keys
 
 from .checks import remembered_checkpoint
 from .cosign import load_cosigner, make_cosigner_key
 from .files import Place, Unreadable, make_private, read_bounded, write_durably
 from .record import Record
 from .state import NOTHING, load_memory, save_memory
-from .target import MAX_FILE, load_pinned, parse_override_keys, parse_receipt_keys, parse_target
+from .target import MAX_FILE, load_pinned, parse_override_keys, parse_target
 
 SSHD_SNIPPET: Final = """\
 # sshd_config of a host whose account {user} is guarded by the doorkeeper.

@@ -10,13 +10,12 @@ from typing import Final
 
 from gatekeeper.model.fields import Fields
 from gatekeeper.tlog.logpolicy import LogPolicy, parse_log_policy
-from gatekeeper.verify.receipt import ReceiptKey, parse_receipt_key
+from gatekeeper.verify.receipt import ReceiptKey, parse_receipt_keys
 from gatekeeper.verify.twopeople import parse_people_keys
 
 from .files import Place, Unreadable, read_bounded
 
 MAX_FILE: Final = 64 * 1024
-_PEM_END: Final = b"-----END PUBLIC KEY-----"
 
 
 @dataclass(frozen=True)
@@ -86,14 +85,6 @@ def load_pinned(place: Place) -> Pinned:
         raise Unreadable(f"installed files: {error}") from error
     first = read_bounded(place.first_checkpoint, MAX_FILE) if place.first_checkpoint.exists() else None
     return Pinned(target, policy, keys, first, MappingProxyType(people))
-
-
-def parse_receipt_keys(data: bytes) -> tuple[ReceiptKey, ...]:
-    """One or more PEM public keys on P-256. Raises `ValueError`; an empty file is one, for without keys nothing can be believed."""
-    blocks = data.split(_PEM_END)
-    if len(blocks) < 2 or blocks[-1].strip():
-        raise ValueError("receipt-keys: no PEM public key, or text after the last one")
-    return tuple(parse_receipt_key(block.lstrip() + _PEM_END + b"\n") for block in blocks[:-1])
 
 
 def parse_override_keys(data: bytes) -> dict[str, tuple[bytes, ...]]:

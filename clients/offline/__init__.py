@@ -1,1 +1,1 @@
-"""Verification with no server."""
+"""Verification with nothing but Python and `cryptography`: no server, no clock, no configuration."""

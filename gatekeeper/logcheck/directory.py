@@ -48,9 +48,10 @@ class LogDirectory:
             return None
         except OSError as error:
             raise BadDirectory(f"{self._path / path} is no plain file, or a directory above it is a link: {error.strerror}") from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise BadDirectory(f"{self._path / path} is no plain file")
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise BadDirectory(f"{self._path / path} is no plain file")
             return file.read(most + 1)
 
     def _open(self, parents: list[str], name: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,6 +25,8 @@ from gatekeeper.model.verified import Checked, Refusal
 from .dsse import parse_envelope
 from .errors import MalformedKey, MalformedStatement
 from .signature import signed_by
+
+_PEM_END: Final = b"-----END PUBLIC KEY-----"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ def parse_receipt_key(pem: bytes | str) -> ReceiptKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise MalformedKey("a receipt key must be ECDSA on P-256")
     return ReceiptKey(key)
+
+
+def parse_receipt_keys(data: bytes) -> tuple[ReceiptKey, ...]:
+    """One or more PEM public keys on P-256. Raises `ValueError`; an empty file is one, for without keys nothing can be believed."""
+    blocks = data.split(_PEM_END)
+    if len(blocks) < 2 or blocks[-1].strip():
+        raise ValueError("receipt-keys: no PEM public key, or text after the last one")
+    return tuple(parse_receipt_key(block.lstrip() + _PEM_END + b"\n") for block in blocks[:-1])
 
 
 def verify_decision_statement(envelope: bytes | Mapping[str, object], keys: Sequence[ReceiptKey]) -> Checked[DecisionStatement]:

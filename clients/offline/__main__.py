@@ -1,0 +1,5 @@
+"""`python -m clients.offline`."""
+
+from .main import main
+
+raise SystemExit(main())
