@@ -91,7 +91,7 @@ class Tail(StrEnum):
 
     PREFIX_HOLDS = "the older checkpoint is a prefix"
     CANNOT_TELL = "cannot tell: no older checkpoint"
-    NOT_SHOWN = "not shown: a fault lies below the older checkpoint"
+    NOT_SHOWN = "not shown: the check ended before the older checkpoint was compared"
 
 
 @dataclass(frozen=True)
