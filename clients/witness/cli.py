@@ -118,10 +118,10 @@ def _serve(asked: argparse.Namespace) -> int:
 async def _served(server: WitnessServer, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     listeners = await trio.open_tcp_listeners(port, host=host)
     bound = listeners[0].socket.getsockname()[1]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve, listeners, tls)
-        print(f"serving {'http' if tls is None else 'https'}://{f'[{host}]' if ':' in host else host}:{bound}", flush=True)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve, listeners, tls)
+            print(f"serving {'http' if tls is None else 'https'}://{f'[{host}]' if ':' in host else host}:{bound}", flush=True)
             async for _ in signals:
                 nursery.cancel_scope.cancel()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx2
+import trio
 
 from gatekeeper.ports.errors import Denied, PortError, Rejected, Unavailable
 from gatekeeper.ports.witness import Cosignatures, OtherRoot, OtherSize, WitnessAnswer, WitnessBusy
@@ -35,12 +36,8 @@ class HttpsWitnesses:
         try:
             headers = {"Content-Type": "text/plain; charset=utf-8"}
             async with self._client.stream("POST", f"{url.rstrip('/')}/add-checkpoint", content=body, headers=headers) as answer:
-                told = bytearray()
-                async for part in answer.aiter_raw():
-                    told += part
-                    if len(told) > MAX_ANSWER:
-                        raise Unavailable("witness-answer", "the witness's answer is too long")
-                return _read(answer.status_code, answer.headers, bytes(told))
+                told = await _bounded(answer)
+                return _read(answer.status_code, answer.headers, told)
         except httpx2.TimeoutException:
             problem = Unavailable("timeout", "the witness did not answer in time")
         except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, OSError) as error:
@@ -60,6 +57,19 @@ async def open_witnesses(ca_file: Path | None) -> AsyncIterator[HttpsWitnesses]:
         verify=verify, timeout=TIMEOUT_S, trust_env=False, follow_redirects=False, headers=headers, limits=limits
     ) as client:
         yield HttpsWitnesses(client)
+
+
+async def _bounded(answer: httpx2.Response) -> bytes:
+    told = bytearray()
+    # Cancelled, not left: the library's nested generators end at their next read, and none waits for the garbage collector.
+    with trio.CancelScope() as reading:
+        async for part in answer.aiter_raw():
+            told += part
+            if len(told) > MAX_ANSWER:
+                reading.cancel()
+    if len(told) > MAX_ANSWER:
+        raise Unavailable("witness-answer", "the witness's answer is too long")
+    return bytes(told)
 
 
 def _read(status: int, headers: httpx2.Headers, body: bytes) -> WitnessAnswer:
