@@ -64,6 +64,7 @@ else standard input. Nothing of them is stored.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -304,7 +305,7 @@ class _Reading:
         except TlogError as error:
             raise fields.error("policy", str(error)) from None
         for witness in policy.witnesses:
-            if witness.url is None or not witness.url.startswith("https://"):
+            if witness.url is None or re.fullmatch(r"https://[^\s@?#]+", witness.url) is None:
                 raise fields.error("policy", f"gives the witness {witness.name} no https:// URL: nobody could ask it")
         order = fields.optional("order", partial(self.path, fields))
         witnesses = WitnessSettings(

@@ -96,7 +96,8 @@ class RunningWitness:
     """A real `pingee-witness` with a directory of its own."""
 
     def __init__(self, directory, certificates):
-        self.directory, self._certificates = directory, certificates
+        self.directory = directory
+        self.tls = ["--certificate", str(certificates / "tls.pem"), "--key", str(certificates / "tls.key")]
         self.vkey = self.command("init", "--name", f"{directory.name}.example/w").strip()
         self.name, self.url, self._process, self._port = directory.name, "", None, 0
 
@@ -110,8 +111,7 @@ class RunningWitness:
 
     def start(self):
         """Returns the seconds until it took connections. Started again, it listens where it did before."""
-        tls = ["--certificate", str(self._certificates / "tls.pem"), "--key", str(self._certificates / "tls.key")]
-        arguments = [*PROGRAM, "serve", str(self.directory), "--listen", f"127.0.0.1:{self._port}", *tls]
+        arguments = [*PROGRAM, "serve", str(self.directory), "--listen", f"127.0.0.1:{self._port}", *self.tls]
         began = time.monotonic()
         self.log = (self.directory / "log").open("ab")
         self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=self.log, cwd=ROOT)

@@ -142,7 +142,7 @@ async def test_two_processes_of_one_witness_accept_one_of_many_trees(witness, ce
 
 @contextmanager
 def serving_too(witness):
-    arguments = [sys.executable, "-m", "clients.witness.cli", "serve", str(witness.directory), "--listen", "127.0.0.1:0", "--plain"]
+    arguments = [sys.executable, "-m", "clients.witness.cli", "serve", str(witness.directory), "--listen", "127.0.0.1:0", *witness.tls]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=ROOT, stderr=subprocess.DEVNULL) as second:
         try:
             yield second.stdout.readline().decode().split()[1]
