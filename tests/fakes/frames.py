@@ -60,6 +60,8 @@ class MemoryLog:
         self.key = key or Ed25519PrivateKey.generate()
         self.vkey = ed25519_vkey(ORIGIN, self.key.public_key().public_bytes_raw())
         self.entries: list[bytes] = []
+        self.witness = None
+        """a `FakeWitness` that cosigns every note of this log, and of no fork of it"""
 
     def append(self, entry: bytes) -> int:
         self.entries.append(entry)
@@ -77,7 +79,8 @@ class MemoryLog:
     def note(self, size: int | None = None) -> bytes:
         size = len(self.entries) if size is None else size
         text = encode_checkpoint(Checkpoint(self.vkey.name, size, self.root(size)))
-        return encode_note(Note(text, (NoteSignature(self.vkey.name, self.vkey.key_id, self.key.sign(text)),)))
+        note = Note(text, (NoteSignature(self.vkey.name, self.vkey.key_id, self.key.sign(text)),))
+        return encode_note(note if self.witness is None else note.with_signatures((self.witness.sign(text),)))
 
     def proof(self, index: int, size: int | None = None) -> bytes:
         size = len(self.entries) if size is None else size
@@ -153,6 +156,8 @@ class Gatekeeper:
 
     @property
     def log_policy(self) -> bytes:
+        if (witness := self.log.witness) is not None:
+            return f"log {encode_vkey(self.log.vkey)}\nwitness w {encode_vkey(witness.vkey)}\nquorum w\n".encode()
         return f"log {encode_vkey(self.log.vkey)}\nquorum none\n".encode()
 
     @property

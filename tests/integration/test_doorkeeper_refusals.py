@@ -19,8 +19,10 @@ from gatekeeper.model.digest import digest_hex, digest_of
 from gatekeeper.model.frame import PartName, encode_header
 from gatekeeper.model.moment import later
 from gatekeeper.model.receipt import encode_receipt, parse_receipt
+from gatekeeper.tlog.note import parse_note
 from tests.fakes.doorkeepers import installed
 from tests.fakes.frames import ORIGIN, Gatekeeper, MemoryLog, frame_of, make_artifact, now, parts_of
+from tests.fakes.witnesses import FakeWitness
 
 GOOD, NEXT = make_artifact("1"), make_artifact("2")
 
@@ -236,7 +238,7 @@ def test_killed_while_it_remembers_it_still_knows_the_log_and_the_receipt(door, 
 
 
 def test_a_private_continuation_of_the_log_passes_once_and_shows_at_the_next_honest_deploy(door):
-    """What a target's memory alone cannot see, and when it shows (SECURITY.md, what remains). A witness quorum refuses the first already."""
+    """What a target's memory alone cannot see, and when it shows (SECURITY.md, what remains). With a witness quorum: the test below."""
     honest = door.gatekeeper.log
     private = honest.fork()
     private.entries = list(honest.entries)
@@ -253,3 +255,31 @@ def test_a_private_continuation_of_the_log_passes_once_and_shows_at_the_next_hon
     kept = evidence.read_bytes()
     assert private.note() in kept
     assert honest.note() in kept
+
+
+def test_with_a_witness_quorum_a_private_continuation_of_the_log_never_passes(tmp_path):
+    """The end of that gap: the log policy of this target asks for a witness, and whoever has the log key and the receipt key has not its."""
+    gatekeeper = Gatekeeper()
+    honest = gatekeeper.log
+    honest.witness = FakeWitness("w")
+    with installed(tmp_path, gatekeeper) as door:
+        receipt, items = gatekeeper.deploy(GOOD, old=0)
+        assert door.apply(receipt, items)[0] == 0
+        private = honest.fork()
+        private.entries = list(honest.entries)
+        stolen = offer(door, log=private)
+        before = on_disk(door)
+        exit_code, answer = door.apply(digest_of(stolen[PartName.RECEIPT]), stolen)
+        assert (exit_code, answer["refused"]) == (3, "receipt-missing")
+        assert "quorum w did not cosign" in answer["detail"]
+        lifted = {**stolen, PartName.PROOF: cosigned_as(stolen[PartName.PROOF], honest), PartName.CONSISTENCY: cosigned_as(stolen[PartName.CONSISTENCY], honest)}
+        exit_code, answer = door.apply(digest_of(stolen[PartName.RECEIPT]), lifted)
+        assert (exit_code, answer["refused"]) == (3, "receipt-missing"), "the line of another checkpoint"
+        assert on_disk(door) == before
+        receipt, items = gatekeeper.deploy(NEXT, old=1)
+        assert door.apply(receipt, items)[0] == 0, "and the honest log goes on as if nothing had been"
+
+
+def cosigned_as(data, log):
+    """With the witness's line over that log's newest note put below the thief's own."""
+    return data + parse_note(log.note()).signatures[1].line()

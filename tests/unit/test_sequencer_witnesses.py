@@ -12,10 +12,13 @@ from gatekeeper.ports.errors import Denied, Rejected, Unavailable
 from gatekeeper.ports.vault import HeadRecord
 from gatekeeper.ports.witness import Cosignatures, OtherRoot, OtherSize, WitnessBusy
 from gatekeeper.sequencer.witnessing import BUDGET_S, GRACE_S
-from gatekeeper.tlog.consistency import parse_growth
+from gatekeeper.tlog.checkpoint import Checkpoint, encode_checkpoint
+from gatekeeper.tlog.consistency import Growth, encode_growth, parse_growth
 from gatekeeper.tlog.logpolicy import open_cosigned
-from gatekeeper.tlog.note import parse_note
+from gatekeeper.tlog.merkle import leaf_hash, node_hash, prove_consistency
+from gatekeeper.tlog.note import Note, NoteSignature, encode_note, parse_note
 from gatekeeper.tlog.proof import parse_proof
+from gatekeeper.tlog.tile import TileEdge
 from tests.fakes.running_log import ORIGIN, check_served, log_key, running_log
 from tests.fakes.stores import FakeDatabase
 from tests.fakes.vault import FakeLogVault
@@ -475,3 +478,29 @@ async def test_an_open_publication_still_stops_at_a_witness_that_knows_more(worl
         await log.prove(0)
         world.witnesses[0].answer = larger(world, world.witnesses[0])
         await no_proof(log, (await add(log)).index, match="rewound or forked")
+
+
+async def test_a_thief_of_the_log_key_who_has_his_own_continuation_cosigned_stops_the_log(world):
+    """He may be first at the witness, once; from then on it cosigns the true log no more, and everybody hears of it."""
+    async with world.running(count=1, quorum=1) as log:
+        before = await proven(world, log, (await add(log, 3)).index)
+        tree = TileEdge().extend([entry.leaf_hash for entry in world.store.rows.entries])[0]
+        stolen = tree.extend([leaf_hash(b"what nobody decided")])[0]
+        text = encode_checkpoint(Checkpoint(ORIGIN, stolen.size, stolen.root()))
+        note = encode_note(Note(text, (NoteSignature(ORIGIN, world.policy.log.key_id, await world.vault.sign(text)),)))
+        nodes = {}
+
+        def node(level, n):
+            return nodes[level, n]
+
+        leaves = [*(entry.leaf_hash for entry in world.store.rows.entries), leaf_hash(b"what nobody decided")]
+        for nr, leaf in enumerate(leaves):
+            nodes[0, nr] = leaf
+        for level in (1, 2):
+            for nr in range(len(leaves) >> level):
+                nodes[level, nr] = node_hash(node(level - 1, 2 * nr), node(level - 1, 2 * nr + 1))
+        path = prove_consistency(4, 5, node)
+        assert isinstance(await world.witnesses[0].honest(encode_growth(Growth(4, path, note))), Cosignatures)
+        await no_proof(log, (await add(log)).index, match="another tree than ours at size 5")
+        assert log.published().note == before.note
+        assert "forked" in log.alarm()
