@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -16,8 +17,8 @@ from .instance import DemoInstance
 from .ports import HOST
 from .processes import NotReady, end, environment, module, spawn
 
-READY_S = 30.0
-_POLL_S = 0.02
+READY_S: Final = 30.0
+_POLL_S: Final = 0.02
 
 
 def cosigned_policy(log_vkey: str, instance: DemoInstance, witness_vkey: str) -> bytes:

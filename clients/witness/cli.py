@@ -62,9 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _init(asked: argparse.Namespace) -> int:
-    home = Home(asked.directory)
+    home, keys = Home(asked.directory), [_log_key(text) for text in asked.log]
     print(make_home(home, asked.name))
-    Store(home.store).close()
+    store = Store(home.store)
+    try:
+        for key in keys:
+            store.trust(key)
+    finally:
+        store.close()
     return OK
 
 
@@ -182,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     init = commands.add_parser("init", help="make a witness: a directory with a key of its own")
     init.add_argument("--name", required=True, help="its name in notes, such as witness.example/team-b: no space, no '+'")
+    init.add_argument("--log", metavar="VKEY", action="append", default=[], help="as add-log does; may be given again")
     init.set_defaults(run=_init)
     add = commands.add_parser("add-log", help="witness a log, or believe a further key of it")
     add.set_defaults(run=_add_log)

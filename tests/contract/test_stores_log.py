@@ -1,6 +1,7 @@
 """What every LogStore promises."""
 
 import secrets
+from dataclasses import replace
 
 import pytest
 import trio
@@ -98,6 +99,19 @@ async def test_the_note_of_the_largest_size_is_the_newest_and_a_size_keeps_its_n
     for size, note in ((5, b"five"), (5, b"five again"), (4, b"four")):
         await store.save_checkpoint(size, note)
     assert await store.newest_checkpoint() == b"five again"
+    assert await store.newest_checkpoints(2) == [b"five again", b"five"]
+    assert await store.newest_checkpoints(9) == [b"five again", b"five", b"four"]
+
+
+async def test_the_newest_entry_of_a_kind_is_found(database):
+    store = database.log(ORIGIN)
+    await store.load_head()
+    assert await store.newest_of("config") is None
+    new, entries, tiles = grow(TileEdge(), 5)
+    kinds = ("origin", "config", "intake", "config", "intake")
+    await store.append_batch(CompactRange.empty(), [replace(e, kind=kind) for e, kind in zip(entries, kinds, strict=True)], tiles, new.range())
+    assert await store.newest_of("config") == entries[3].body
+    assert await store.newest_of("key") is None
 
 
 async def test_one_replica_leads_until_it_dies(database, replicas):

@@ -95,10 +95,11 @@ def plan_of(log_key, *witnesses, quorum=None):
 class RunningWitness:
     """A real `pingee-witness` with a directory of its own."""
 
-    def __init__(self, directory, certificates):
+    def __init__(self, directory, certificates, *log_keys):
         self.directory = directory
         self.tls = ["--certificate", str(certificates / "tls.pem"), "--key", str(certificates / "tls.key")]
-        self.vkey = self.command("init", "--name", f"{directory.name}.example/w").strip()
+        logs = [word for key in log_keys for word in ("--log", encode_vkey(key))]
+        self.vkey = self.command("init", "--name", f"{directory.name}.example/w", *logs).strip()
         self.name, self.url, self._process, self._port = directory.name, "", None, 0
 
     def command(self, word, *more, code=0):
@@ -136,10 +137,8 @@ PROGRAM = [sys.executable, "-m", "clients.witness.cli"]
 @contextmanager
 def running_witness(directory, certificates, *log_keys):
     directory.mkdir(parents=True, exist_ok=True)
-    witness = RunningWitness(directory, certificates)
+    witness = RunningWitness(directory, certificates, *log_keys)
     try:
-        for key in log_keys:
-            witness.add_log(key)
         witness.start()
         yield witness
     finally:

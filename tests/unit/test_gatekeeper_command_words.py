@@ -148,5 +148,7 @@ async def test_an_alarm_of_the_log_shows_in_readiness_and_metrics(alarm, number)
     sequencer = SimpleNamespace(published=lambda: SimpleNamespace(size=1), alarm=lambda: alarm, late=lambda: alarm is not None)
     assert await readiness._log(sequencer) == (Word.OK if alarm is None else Word.BEHIND)
     parts = SimpleNamespace(policy=SimpleNamespace(current=lambda: SimpleNamespace(environments={})))
-    text = await Metrics(parts, lambda: None, "test", alarm=sequencer.alarm).render()
+    witnesses = {"witness_fail_open": alarm is not None}
+    text = await Metrics(parts, lambda: None, "test", alarm=sequencer.alarm, witnesses=lambda: witnesses).render()
+    assert f"\npingee_log_witness_fail_open {number}\n" in text
     assert f"\npingee_log_alarm {number}\n" in text
