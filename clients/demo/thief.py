@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatekeeper import bootstrap
 from gatekeeper.adapters.vault import Connection, VaultAddress, WrappedSecret, text_of
-from gatekeeper.adapters.vault_act import forced_command
 from gatekeeper.adapters.vault_log import transit_signature
 from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.frame import PartName, PartSpec, encode_header
+from gatekeeper.model.lease import forced_command
 from gatekeeper.model.receipt import encode_receipt, parse_receipt
 from gatekeeper.model.statement import encode_decision_statement, parse_decision_statement
 from gatekeeper.model.uris import IN_TOTO_PAYLOAD

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import SSHCertificate as Parse
 from cryptography.hazmat.primitives.serialization import SSHCertificateType, load_ssh_public_identity
 
 from gatekeeper.model.digest import Digest, digest_hex
+from gatekeeper.model.lease import STATUS_COMMAND, forced_command, status_role
 from gatekeeper.model.moment import Moment, later, moment
 from gatekeeper.ports.errors import Rejected, Untrustworthy
 from gatekeeper.ports.vault import DeployToken, SshCertificate
@@ -27,7 +28,6 @@ from .vault import THREADS, Answer, Connection, VaultSession, crossed, integer_o
 
 CERTIFICATE_S: Final = 300
 MAX_PUBLIC_KEY: Final = 1024
-STATUS_COMMAND: Final = "pingee-doorkeeper status"
 MAX_SETTINGS: Final = 200
 _SKEW: Final = timedelta(seconds=60)
 
@@ -127,16 +127,6 @@ def _with_own_connection(session: VaultSession, token: str, call: Callable[[Conn
         return call(connection)
     finally:
         connection.close()
-
-
-def forced_command(receipt: Digest) -> str:
-    """The one command a certificate carries (`interfaces.md` section 6)."""
-    return f"pingee-doorkeeper serve {digest_hex(receipt)}"
-
-
-def status_role(target: str) -> str:
-    """The vault's SSH role whose certificates only read a target's status; the dot keeps it apart from every target's own name."""
-    return f"{target}.status"
 
 
 def _identity(text: str) -> object | None:

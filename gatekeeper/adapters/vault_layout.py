@@ -15,7 +15,9 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final, Protocol
 
-from .vault_act import STATUS_COMMAND, DeployTarget, status_role
+from gatekeeper.model.lease import STATUS_COMMAND, status_role
+
+from .vault_act import DeployTarget
 from .vault_relay import login_role
 
 LOGINS: Final = ("log", "decide", "act")
@@ -23,6 +25,8 @@ SECRET_ID_S: Final = 300
 CERTIFICATE_S: Final = 600
 KEY_LIFE_S: Final = 30 * 24 * 3600
 PERSON_TOKEN_S: Final = 3600
+AUDITED_PLAINLY: Final = ("serial_number", "signed_key")
+"""What the audit file shows as it is of an SSH signature: the certificate, which is no secret. Without it no auditor could tell whose it is."""
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -176,6 +180,10 @@ def _mounts(layout: Layout) -> Iterator[Step]:
     engines += [(f"ssh-{instance.name}", {"type": "ssh"}) for instance in layout.instances]
     for name, body in engines:
         yield _fixed(f"sys/mounts/{name}", f"secrets engine {name}", body, compared=("type",))
+    for instance in layout.instances:
+        plainly: dict[str, object] = {"audit_non_hmac_response_keys": list(AUDITED_PLAINLY)}
+        path = f"sys/mounts/ssh-{instance.name}/tune"
+        yield _fixed(path, f"certificates of {instance.name} stand in the audit file as they are", plainly)
 
 
 def _policies(layout: Layout) -> Iterator[Step]:

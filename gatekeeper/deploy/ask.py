@@ -11,12 +11,17 @@ from .parts import Parts
 
 
 async def ask_status(parts: Parts, address: TargetAddress, *, name: str) -> TargetStatus:
-    """What the target there says. `name`, 32 hex digits, is the certificate's key id: the vault's audit file tells by it what was asked, and why.
+    """What the target there says, asked once under a `reading_credential`. Raises what that raises, and `TargetUnavailable`."""
+    return await parts.target.status(address, await reading_credential(parts, address, name=name), None)
 
-    Raises `PortError` where there is no certificate, and `TargetUnavailable` where the target cannot be asked.
+
+async def reading_credential(parts: Parts, address: TargetAddress, *, name: str) -> SshCredential:
+    """Five minutes of asking. `name`, 32 hex digits, is the certificate's key id: the vault's audit file tells by it what was asked, and why.
+
+    Raises `PortError` where there is no certificate.
     """
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
     certificate = await parts.act_vault.status_certificate(target=address.name, name=name, public_key=public)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-    return await parts.target.status(address, SshCredential(pem, certificate.text), None)
+    return SshCredential(pem, certificate.text)

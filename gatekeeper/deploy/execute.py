@@ -8,7 +8,9 @@ What a crash at each step means, and what the next replica does with the ping as
   A target that was itself cut short has put back what ran: the Allow closes with an outcome `interrupted` and the ping is decided anew.
 * a draft is there: the outcome is known and on its way into the log. It is appended again under the same `entry_id`.
 
-Past `not_after` nothing is leased or sent. An Allow that was never accepted closes with an outcome `allow-expired`; the ping is decided anew.
+Past `not_after` nothing is leased or sent: what became of a frame is then asked under a certificate that only reads. An Allow that was never
+accepted closes with an outcome `allow-expired`; the ping is decided anew. Every certificate is on the ping before it is used, so the outcome
+names those too that a killed replica took.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatekeeper.model.allow import AllowTerms, LoggedAllow
 from gatekeeper.model.canonical import encode_canonical
-from gatekeeper.model.digest import Digest, digest_of
+from gatekeeper.model.digest import Digest
 from gatekeeper.model.fields import Fields
+from gatekeeper.model.lease import lease_digest, question_id
 from gatekeeper.model.moment import moment
 from gatekeeper.model.ping import State
 from gatekeeper.model.reason import REASONS
@@ -54,6 +57,7 @@ from gatekeeper.ports.target import (
 from gatekeeper.ports.vault import DeployToken
 from gatekeeper.tlog.entry import DoorkeeperMark, OutcomeEntry, Reference, encode_entry
 
+from .ask import reading_credential
 from .decide import MAX_DRAFT, state_event
 from .frame_parts import deploy_parts
 from .parts import Parts
@@ -109,7 +113,7 @@ async def carry_out(parts: Parts, allow: LoggedAllow, ping: Ping) -> Ping:
         raise Unavailable("target-unavailable", f"no address is configured for target {terms.target}, and what it did has to be asked")
     if address is None:
         done = Done(State.FAILED, "failed", "apply-failed", f"no address is configured for target {terms.target}")
-        return await finish(parts, await _draft_outcome(parts, ping, terms, done, ()))
+        return await finish(parts, await _draft_outcome(parts, ping, terms, done))
     run = _Run(parts, terms, address, ping)
     try:
         # Once bytes may have been sent only the target can tell what happened, whoever holds the lock by now.
@@ -119,7 +123,7 @@ async def carry_out(parts: Parts, allow: LoggedAllow, ping: Ping) -> Ping:
         if run.ping.accessor is not None:
             await _end(parts, run.ping.accessor, within_s=_END_QUICKLY_S)
         raise
-    return await finish(parts, await _draft_outcome(parts, run.ping, terms, done, run.leases))
+    return await finish(parts, await _draft_outcome(parts, run.ping, terms, done))
 
 
 async def _fence_lost(parts: Parts, terms: AllowTerms) -> Done | None:
@@ -140,7 +144,6 @@ class _Run:
         self._terms = terms
         self._address = address
         self.ping = ping
-        self.leases: list[Digest] = []
         self._maybe_sent = ping.state is State.APPLYING
         self._patience: float | None = None
 
@@ -153,7 +156,7 @@ class _Run:
             if not self._maybe_sent and self._too_late():
                 return _EXPIRED
             try:
-                return await self._with(await self._lease())
+                return await (self._ask_late() if self._too_late() else self._with(await self._lease()))
             except (Denied, Untrustworthy, Rejected) as error:
                 # While a frame may be at work there is no such end: only the target's word, or its silence, ends it.
                 if not self._maybe_sent:
@@ -189,12 +192,12 @@ class _Run:
         public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
         certificate = await self._parts.act_vault.ssh_certificate(token, public_key=public)
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-        self.leases.append(digest_of(str(certificate.serial).encode()))
+        self.ping = await self._move(replace(self.ping, leases=(*self.ping.leases, lease_digest(certificate.serial))))
         return _Access(token, SshCredential(pem, certificate.text))
 
     async def _with(self, access: _Access) -> Done:
         if self._maybe_sent:
-            found = await self._ask(access)
+            found = await self._ask(access.credential, self._terms.receipt_id)
             if found is not None:
                 return found
             self._maybe_sent = False
@@ -242,7 +245,7 @@ class _Run:
             case Refused(code="receipt-replayed"):
                 # Our own earlier frame may have been accepted; only the target can say what became of it.
                 self._maybe_sent = True
-                found = await self._ask(access)
+                found = await self._ask(access.credential, self._terms.receipt_id)
                 return found or Done(State.FAILED, "failed", "receipt-replayed", answer.detail)
             case Refused(code="allow-expired"):
                 return _EXPIRED
@@ -256,10 +259,15 @@ class _Run:
             case Stale():
                 raise AssertionError("a stale answer is sent again, not read")
 
-    async def _ask(self, access: _Access) -> Done | None:
-        """What the target did with our receipt; None: it never accepted it. Waits while it is still at work."""
+    async def _ask_late(self) -> Done:
+        """What the target did with a frame that may have been sent, asked when the Allow leases nothing any more."""
+        name = question_id(self._parts.origin, self._terms.target)
+        return await self._ask(await reading_credential(self._parts, self._address, name=name), None) or _EXPIRED
+
+    async def _ask(self, credential: SshCredential, receipt: Digest | None) -> Done | None:
+        """What the target did with our receipt; None: it never accepted it. Waits while it is still at work. `receipt` is what the credential names."""
         while trio.current_time() < self._asks_until():
-            status = await self._parts.target.status(self._address, access.credential, self._terms.receipt_id)
+            status = await self._parts.target.status(self._address, credential, receipt)
             component = status.component(self._terms.component)
             if component is None or component.receipt != self._terms.receipt_id:
                 return None
@@ -323,7 +331,7 @@ def _ignore(_: Progress) -> None:
     """Progress lines of a deploy are not stored yet; the state says enough for a deploy of seconds."""
 
 
-async def _draft_outcome(parts: Parts, ping: Ping, terms: AllowTerms, done: Done, leases: Sequence[Digest]) -> Ping:
+async def _draft_outcome(parts: Parts, ping: Ping, terms: AllowTerms, done: Done) -> Ping:
     entry_id = parts.new_id()
     entry = encode_entry(
         OutcomeEntry(
@@ -333,7 +341,7 @@ async def _draft_outcome(parts: Parts, ping: Ping, terms: AllowTerms, done: Done
             config=parts.policy.current().commit,
             of=Reference(parts.origin, terms.index),
             state=done.word,
-            lease=tuple(sorted(set(leases))),
+            lease=tuple(sorted(set(ping.leases))),
             applied=tuple(sorted(done.applied)),
             doorkeeper=() if done.mark is None else (done.mark,),
         )
@@ -377,6 +385,7 @@ async def finish(parts: Parts, ping: Ping) -> Ping:
         state=state,
         draft=None,
         accessor=None,
+        leases=(),
         fence=None,
         reasons=() if reason is None else (reason,),
         outcome_index=appended.index,

@@ -19,6 +19,7 @@ import trio
 
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.label import Viewer
+from gatekeeper.model.lease import question_id
 from gatekeeper.model.moment import moment
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.ports.errors import PortError
@@ -110,11 +111,6 @@ async def observe_place(parts: Parts, place: ObservedPlace) -> None:
             label=place.newest.label,
         )
     )
-
-
-def question_id(origin: str, target: str) -> str:
-    """Key id of the certificates under which the observer of a log asks a target: always the same, so an auditor can tell its questions."""
-    return _id_of("pingee.observe/v1", origin, target)
 
 
 def _address_of(parts: Parts, environment: str, component: str) -> TargetAddress | None:

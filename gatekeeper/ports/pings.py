@@ -84,6 +84,8 @@ class Ping:
     not_after: Moment | None = None
     accessor: str | None = None
     """of the one-deploy token, stored before the token is used"""
+    leases: tuple[Digest, ...] = ()
+    """by `lease_digest`, every certificate taken under the Allow that is being carried out, whichever replica took it"""
     draft: bytes | None = None
     """a signed decision or outcome on its way into the log, kept so that a crash after the append finds it again"""
     outcome_index: int | None = None

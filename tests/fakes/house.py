@@ -16,7 +16,7 @@ from datetime import timedelta
 
 import pytest
 import trio
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_identity
 from trio.testing import MockClock
 
 from gatekeeper.deploy.parts import Parts
@@ -27,6 +27,7 @@ from gatekeeper.model.digest import digest_of
 from gatekeeper.model.evidence import Absent, Present, Unreadable
 from gatekeeper.model.facts import Revision
 from gatekeeper.model.label import Viewer
+from gatekeeper.model.lease import lease_digest
 from gatekeeper.model.moment import later, moment
 from gatekeeper.model.ping import State
 from gatekeeper.model.verified import Refusal
@@ -472,6 +473,13 @@ class House:
     def used_credentials(self):
         """Accessors of tokens that were used and not ended."""
         return [accessor for accessor, left in self.act_vault.live.items() if left < 6]
+
+    def unnamed(self):
+        """Certificates under a receipt that a target was shown and no outcome names."""
+        shown = [*self.target.credentials, *(credential for credential, receipt in self.target.questions if receipt is not None)]
+        serials = {load_ssh_public_identity(credential.certificate.encode()).serial for credential in shown}
+        named = {lease for _, entry in self.log.entries(OutcomeEntry) for lease in entry.lease}
+        return sorted(serial for serial in serials if lease_digest(serial) not in named)
 
     # callers
 

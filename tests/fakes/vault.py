@@ -113,6 +113,8 @@ class FakeActVault(_Switch):
         self._targets, self._settings, self._clock = targets, settings or {}, clock
         self.ca = ed25519.Ed25519PrivateKey.generate()
         self.live, self.ended = {}, []
+        self.serials = []
+        """of every certificate under a receipt"""
 
     async def child(self, *, receipt, target):
         self._up()
@@ -129,7 +131,9 @@ class FakeActVault(_Switch):
         self._use(child)
         _, principal, source = self._targets[child.target]
         name = digest_hex(child.receipt)
-        return self._certificate(public_key, name, principal, source, f"pingee-doorkeeper serve {name}")
+        signed = self._certificate(public_key, name, principal, source, f"pingee-doorkeeper serve {name}")
+        self.serials.append(signed.serial)
+        return signed
 
     def _certificate(self, public_key, name, principal, source, command):
         now = self._clock().replace(microsecond=0)

@@ -10,11 +10,11 @@ from gatekeeper.deploy.execute import MAX_ALLOWS, MISSES, PROGRESS_S
 from gatekeeper.deploy.explain import explain
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.frame import PartName
+from gatekeeper.model.lease import lease_digest
 from gatekeeper.model.ping import State
 from gatekeeper.model.reason import REASONS
 from gatekeeper.ports.errors import Denied, PortError, Rejected, Unavailable, Untrustworthy
 from gatekeeper.ports.target import ApplyFailed, LastOutcome, Refused, RolledBack, Stale, TargetUnavailable, TargetUnknown
-from gatekeeper.tlog.entry import OutcomeEntry
 from tests.fakes.house import (  # noqa: F401
     ENVIRONMENT,
     NEW_COMMIT,
@@ -70,12 +70,27 @@ async def test_an_allow_that_ran_out_is_closed_and_decided_anew(house, at, when,
     expired = await house.step(ping)
     assert (expired.state, expired.reasons, expired.fence) == (State.PENDING, ("allow-expired",), None)
     assert house.outcomes() == ["allow-expired"]
-    assert house.act_vault.children == children + (state is State.APPLYING), "a lease only to ask a target that may have been sent something"
+    assert house.act_vault.children == children, "nothing is leased after not_after"
+    asked = [receipt for _, receipt in house.target.questions]
+    assert asked == ([None] if state is State.APPLYING else []), "a target that may have been sent something is asked under a certificate that only reads"
     clean(house)
     ended = await house.step(ping)
     assert (ended.state, house.outcomes()) == (State.DEPLOYED, ["allow-expired", "deployed"])
     assert len(house.allows()) == 2
     clean(house)
+
+
+async def test_an_outcome_names_the_certificate_of_a_killed_replica_too_and_the_next_allow_s_outcome_only_its_own(house):
+    ping = await house.ping(await house.bring())
+    await killed(house, ping, ("act_vault.settings", 0), "before")
+    assert len(house.act_vault.serials) == 1
+    house.target.answers = [Refused("allow-expired", "late")]
+    await house.step(ping)
+    await house.step(ping)
+    first, second = (entry.lease for _, entry in house.log.entries(OutcomeEntry))
+    serials = house.act_vault.serials
+    assert first == tuple(sorted(map(lease_digest, serials[:2])))
+    assert second == (lease_digest(serials[2]),)
 
 
 @pytest.mark.parametrize(("seconds", "outcomes"), [(-1, ["deployed"]), (0, ["allow-expired"]), (1, ["allow-expired"])])

@@ -53,6 +53,10 @@ def wrongs(house, ping, ended, *, deploys):
         found.append("the lock is held")
     if house.used_credentials():
         found.append("a used credential lives")
+    if house.unnamed():
+        found.append(f"certificates that no outcome names: {house.unnamed()}")
+    if ended.leases:
+        found.append("the row still names certificates")
     if ended.accessor is not None or ended.draft is not None or ended.fence is not None:
         found.append("the row still names a credential, draft or fence")
     if [row.ping_id for row in house.database.state.deployments.values()].count(ping.id) != 1:

@@ -54,7 +54,7 @@ update ping set
     state = $state, version = version + 1, verdict = $verdict, mode = $mode, reasons = $reasons, rules = $rules, policy = $policy,
     policy_commit = $policy_commit, evaluated_at = $evaluated_at, fence = $fence, entry_id = $entry_id, logged_at = $logged_at,
     logged_reasons = $logged_reasons, log_index = $log_index, receipt = $receipt, not_after = $not_after, accessor = $accessor,
-    draft = $draft, outcome_index = $outcome_index, detail = $detail, updated_at = $now, events = events + $added::int,
+    leases = $leases, draft = $draft, outcome_index = $outcome_index, detail = $detail, updated_at = $now, events = events + $added::int,
     next_at = case when wakes > seen_wakes and $state in ('received', 'pending', 'indeterminate')
                    then least($next_at::timestamptz, $now::timestamptz) else $next_at::timestamptz end
 where id = $id and version = $version
