@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from gatekeeper.verify.order import OrderAction
 
-from . import doctor, fsck, logorder, logs, monitor, override, pings, reads, review
+from . import audit, doctor, fsck, logorder, logs, monitor, override, pings, reads, review
 from .exits import Exit, Failure
 from .output import say
 from .server import Access, Server
@@ -32,7 +32,8 @@ _KNOWN: Final = frozenset(
 )
 
 _OUTPUTS: Final = ("table", "json")
-_STREAMS: Final = (*_OUTPUTS, "jsonl")
+_STREAMED: Final = (*_OUTPUTS, "jsonl")
+"""of commands that print a list as it comes"""
 
 _EPILOG: Final = """\
 begin here:
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(failure: Failure, output: str) -> Exit:
-    if output in {"json", "jsonl"}:
+    if output in ("json", "jsonl"):
         problem = failure.problem or {"code": None, "detail": str(failure)}
         say(json.dumps(problem, sort_keys=True))
     else:
@@ -128,6 +129,15 @@ def _fsck(arguments: argparse.Namespace) -> Exit:
 
 def _monitor(arguments: argparse.Namespace) -> Exit:
     return monitor.monitor(arguments, _access(arguments))
+
+
+def _leases(arguments: argparse.Namespace) -> Exit:
+    if arguments.log is not None:
+        if not Path(arguments.log).is_dir():
+            raise Failure(Exit.USAGE, f"{arguments.log} is not a directory")
+        return audit.leases(arguments, Path(arguments.log))
+    with Server(_access(arguments)) as server:
+        return audit.leases(arguments, server)
 
 
 def _doctor(arguments: argparse.Namespace) -> Exit:
@@ -174,6 +184,7 @@ def build_parser() -> _Parser:
     _add_review(commands, shared, add)
     _add_override(commands, shared)
     _add_log(commands, shared)
+    _add_audit(commands)
     _add_doctor(add)
     _add_init(add)
     commands.add_parser("demo", help="the whole house on this machine: see `pingee demo --help`", add_help=False)
@@ -363,6 +374,31 @@ _MONITOR: Final = (
     "Look at a log, and say whether it only grew since the last look: consistency, quorum, age, and every new entry rehashed. "
     "Ends with 3 and keeps both signed notes where it contradicts what it showed before."
 )
+
+
+def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "Hold what others wrote down against the deploy log."
+    auditing = commands.add_parser("audit", help="hold the vault's audit file against the log", description=text)
+    words = auditing.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    leasing = words.add_parser(
+        "leases",
+        help="find credentials that the vault gave without a logged Allow",
+        description=_LEASES,
+        epilog=f"exit codes: 0 each was decided on · 3 an alarm · 7 of some it cannot be told\n{audit.FALSIFIABLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_shared_flags(_STREAMED)],
+    )
+    files = "the vault's audit file, JSON lines; again for each rotated part, oldest first"
+    leasing.add_argument("--vault-audit", action="append", required=True, metavar="FILE", help=files)
+    leasing.add_argument("--instance", required=True, metavar="NAME", help="whose credentials: the instance's name in the vault's paths")
+    leasing.add_argument("--log", metavar="DIR", help="an exported log in the place of the server's")
+    leasing.set_defaults(run=_leases)
+
+
+_LEASES: Final = """\
+Every SSH certificate and one-deploy token of the vault's own audit file must have an Allow in the log before it, and one outcome that names it.
+An alarm is a certificate without an Allow, before it, after its end or for another target; one that was used twice, or hidden in a wrapping
+token; one of a status role that does more than read; and settings read without a certificate. Allows without an outcome are listed."""
 
 
 def _add_doctor(add: Add) -> None:

@@ -265,7 +265,7 @@ class _Run:
         return await self._ask(await reading_credential(self._parts, self._address, name=name), None) or _EXPIRED
 
     async def _ask(self, credential: SshCredential, receipt: Digest | None) -> Done | None:
-        """What the target did with our receipt; None: it never accepted it. Waits while it is still at work. `receipt` is what the credential names."""
+        """What the target did with our receipt; None: it never accepted it. Waits while it is at work. `receipt` is what the credential names."""
         while trio.current_time() < self._asks_until():
             status = await self._parts.target.status(self._address, credential, receipt)
             component = status.component(self._terms.component)

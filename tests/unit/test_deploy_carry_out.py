@@ -15,6 +15,7 @@ from gatekeeper.model.ping import State
 from gatekeeper.model.reason import REASONS
 from gatekeeper.ports.errors import Denied, PortError, Rejected, Unavailable, Untrustworthy
 from gatekeeper.ports.target import ApplyFailed, LastOutcome, Refused, RolledBack, Stale, TargetUnavailable, TargetUnknown
+from gatekeeper.tlog.entry import OutcomeEntry
 from tests.fakes.house import (  # noqa: F401
     ENVIRONMENT,
     NEW_COMMIT,
