@@ -20,6 +20,7 @@ from typing import Any, Final
 import asyncssh
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 
 from gatekeeper import bootstrap
 from gatekeeper.adapters.vault import Connection, VaultAddress, WrappedSecret, text_of
@@ -63,11 +64,12 @@ class Forged:
 class Thief:
     """Holds the logins `log`, `decide` and `act` of one instance, and what the supervisor's token may do."""
 
-    def __init__(self, settings: Settings, target: str, logins: Mapping[str, Connection], supervisor: Connection) -> None:
+    def __init__(self, settings: Settings, target: str, logins: Mapping[str, Connection], supervisor: Connection, loot: Path) -> None:
         self.settings = settings
         self.target = target
         self.logins = logins
         self.supervisor = supervisor
+        self._loot = loot
 
     @property
     def address(self) -> TargetAddress:
@@ -92,6 +94,8 @@ class Thief:
             signed = text_of(child.write(f"ssh-{self.settings.instance}/sign/{self.target}", body), "data", "signed_key").strip()
         finally:
             child.close()
+        with self._loot.open("a") as file:
+            file.write(f"{_certificate(signed).serial:x}\n")
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
         return SshCredential(pem, signed)
 
@@ -146,13 +150,30 @@ def stolen_replica(world: World, instance: str) -> Iterator[Thief]:
     try:
         for role in LOGINS:
             logins[role] = _log_in(address, bootstrap.mint_wrapped(address, token, f"{instance}-{role}"))
-        yield Thief(settings, world.instance(instance).target, logins, supervisor)
+        yield Thief(settings, world.instance(instance).target, logins, supervisor, _loot(world, instance))
     finally:
         for connection in logins.values():
             with suppress(PortError):
                 connection.write("auth/token/revoke-self")
             connection.close()
         supervisor.close()
+
+
+def stolen_serials(world: World, instance: str) -> frozenset[str]:
+    """Serial numbers, hexadecimal, of every certificate that a thief had signed at an instance so far."""
+    loot = _loot(world, instance)
+    return frozenset(loot.read_text().split()) if loot.exists() else frozenset()
+
+
+def _loot(world: World, instance: str) -> Path:
+    return Path(world.directory) / "work" / f"{instance}.loot"
+
+
+def _certificate(text: str) -> SSHCertificate:
+    """The certificate that a vault gave."""
+    found = load_ssh_public_identity(text.encode())
+    assert isinstance(found, SSHCertificate)  # noqa: S101 -- the vault signs nothing else
+    return found
 
 
 def _log_in(address: VaultAddress, secret: WrappedSecret) -> Connection:
