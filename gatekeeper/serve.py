@@ -34,6 +34,7 @@ from gatekeeper.api.app import build_app
 from gatekeeper.api.listen import Listener, open_listener, serve_app
 from gatekeeper.api.operator import build_operator_app
 from gatekeeper.crossing import open_loop_thread
+from gatekeeper.deploy.entries import run_indexer
 from gatekeeper.deploy.measure import Metrics
 from gatekeeper.deploy.observe import run_observer
 from gatekeeper.deploy.parts import Parts
@@ -101,6 +102,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             observations=database.observations,
             people=database.people,
             log=sequencer,
+            entries=database.entries(settings.origin),
             decide_vault=vault_decide,
             act_vault=VaultAct(sessions["act"], settings.instance, _deploy_targets(settings), clock=clock),
             relay=VaultRelay(_address(settings)),
@@ -120,6 +122,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             if logged and settings.witnesses is not None and settings.witnesses.fail_open:
                 sequencer.publish_without_quorum()
             await nursery.start(run_worker, parts)
+            nursery.start_soon(run_indexer, parts.entries, log_store, partial(_published_size, sequencer))
             nursery.start_soon(run_observer, parts, settings.observe_s)
             nursery.start_soon(_refresh_policy, parts, policy_source, settings)
             log_policy = LogPolicy(log=vkey) if witnesses is None else witnesses.policy
@@ -289,6 +292,11 @@ def _opening(settings: Settings) -> OriginEntry:
         who=(),
         reason=None,
     )
+
+
+def _published_size(sequencer: Sequencer) -> int:
+    newest = sequencer.published()
+    return 0 if newest is None else newest.size
 
 
 def _metrics(parts: Parts, sequencer: Sequencer) -> Metrics:

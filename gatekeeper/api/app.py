@@ -20,6 +20,7 @@ from gatekeeper.verify.errors import Malformed
 from .answer import MAX_BUNDLE, translate
 from .blobs import BlobDoor, is_upload
 from .edge import AsgiApp, Edge, bound_json
+from .entries import entry_routes
 from .factory import answer_problem, create_app
 from .intake import intake_routes
 from .logs import log_routes
@@ -33,7 +34,8 @@ _BUNDLE_PATHS = frozenset({"/v1/artifacts", "/v1/results"})
 def build_app(parts: Parts, log: Sequencer, policy: LogPolicy, *, pages: Sequence[Blueprint], max_blob: int, closing: trio.Event) -> Edge:
     """The ASGI application of the public listener. `closing` is set before the server stops; `pages` come from `web`."""
     app = create_app("gatekeeper")
-    for routes in (ping_routes(parts, closing), intake_routes(parts), read_routes(parts), log_routes(parts, log, policy), *pages):
+    own = (ping_routes(parts, closing), intake_routes(parts), read_routes(parts), entry_routes(parts, log), log_routes(parts, log, policy))
+    for routes in (*own, *pages):
         app.register_blueprint(routes)
     app.before_request(_refuse_control_characters)
     for kind in (CallRefused, FieldError, MalformedJson, Malformed, PortError):

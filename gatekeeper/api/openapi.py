@@ -89,6 +89,12 @@ OPERATIONS: Final = (
     Operation("post", "/v1/results", "Submit a signed stage result (sigstore bundle)", (201, 400, 401, 404, 422, 503), (), token=True),
     Operation("post", "/v1/votes", "Cast a signed vote (sigstore bundle)", (201, 400, 401, 403, 404, 422, 503), (), token=True),
     Operation("get", "/v1/running", "What runs where", (200, 304)),
+    Operation(
+        "get",
+        "/v1/entries",
+        "An index over the log's entries, newest first, by kind, environment, component, person (roles A and S) and since; it may omit",
+        (200, 304, 400, 403, 503),
+    ),
     Operation("get", "/v1/receipts/{digest}", "A receipt's exact bytes", (200, 404)),
     Operation("get", "/v1/policies/current", "The policy in force", (200, 304)),
     Operation("get", "/v1/whoami", "Who the token says you are", (200, 401), token=True),

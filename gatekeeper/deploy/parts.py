@@ -8,6 +8,7 @@ from datetime import datetime
 
 from gatekeeper.model.moment import Moment, moment
 from gatekeeper.ports.artifacts import ArtifactStore
+from gatekeeper.ports.entries import EntryIndex
 from gatekeeper.ports.log import Log
 from gatekeeper.ports.observations import ObservationStore
 from gatekeeper.ports.pings import LockStore, PingStore
@@ -39,6 +40,8 @@ class Parts:
     observations: ObservationStore
     people: PeopleStore
     log: Log
+    entries: EntryIndex
+    """of the open log"""
     decide_vault: DecideVault
     act_vault: ActVault
     relay: CertificateRelay

@@ -13,6 +13,7 @@ from gatekeeper.ports.errors import PortError, Unavailable
 from .adoptions import PostgresAdoptions
 from .bridge import DATABASE_GONE, Bridge, Unit, open_bridge
 from .deployments import PostgresDeployments
+from .entries import PostgresEntries
 from .locks import PostgresLocks
 from .log_store import PostgresLog
 from .migrate import migrate, shipped_migrations
@@ -49,6 +50,10 @@ class Database:
     def log(self, origin: str) -> PostgresLog:
         """The rows of one origin; an origin that has none yet is created by its first `load_head`."""
         return PostgresLog(self._bridge, self._session, origin)
+
+    def entries(self, origin: str) -> PostgresEntries:
+        """The index over the entries of one origin."""
+        return PostgresEntries(self._bridge, origin)
 
     async def ready(self) -> None:
         """Ask the server anything; raises `Unavailable` where it does not answer."""

@@ -143,7 +143,7 @@ async def running_api(house=None, *, max_blob=1 << 20, vault=None, store=None, l
     house.policy.load()
     vault = vault or FakeLogVault()
     async with running_log(store or house.database.log(ORIGIN), vault, clock=house.clock) as log, trio.open_nursery() as nursery:
-        parts = replace(house.parts, origin=ORIGIN, log=log, **changes)
+        parts = replace(house.parts, **{"origin": ORIGIN, "log": log, "entries": house.database.entries(ORIGIN), **changes})
         closing, stop = trio.Event(), trio.Event()
         app = build_app(parts, log, LogPolicy(log=await log_key(vault)), pages=[page_routes(parts)], max_blob=max_blob, closing=closing)
         operator = build_operator_app({"database": house.database.ready}, Metrics(parts, lambda: None, "test"))

@@ -338,6 +338,7 @@ class House:
             observations=self.database.observations,
             people=self.database.people,
             log=self.log,
+            entries=self.database.entries(frames.ORIGIN),
             decide_vault=self.decide_vault,
             act_vault=self.act_vault,
             relay=self.relay,

@@ -12,6 +12,7 @@ from itertools import count
 import trio
 
 from gatekeeper.model.ping import WAITING, State, may_move
+from gatekeeper.ports.entries import MAX_PAGE, EntryHit
 from gatekeeper.ports.errors import Rejected, Unavailable
 from gatekeeper.ports.log import Appended, HeadMoved, OutcomeUnknown
 from gatekeeper.ports.observations import ObservedPlace
@@ -72,6 +73,7 @@ class _State:
         self.adoptions = {}
         self.observations, self.orders = {}, {}
         self.logs = {}
+        self.indexes, self.indexed = {}, {}
         self.living, self.leads, self.numbers = set(), {}, count(1)
         self.subscriptions = set()
 
@@ -102,6 +104,9 @@ class FakeDatabase:
 
     def log(self, origin):
         return FakeLogStore(self, origin)
+
+    def entries(self, origin):
+        return FakeEntries(self, origin)
 
     def replica(self):
         """Another replica over the same rows."""
@@ -421,6 +426,48 @@ class FakeObservations(_Store):
             logged = [o for o in self._state.orders.values() if (o.target, o.component) == (target, component) and o.log_index is not None]
             newest = sorted(sorted(logged, key=lambda o: o.order), key=lambda o: o.applied_at, reverse=True)
             return [o.order for o in newest[:64]]
+
+
+class FakeEntries(_Store):
+    def __init__(self, database, origin):
+        super().__init__(database)
+        self._origin = origin
+        self.rows = self._state.indexes.setdefault(origin, {})
+
+    async def size(self):
+        async with self._faults.around("index_size"):
+            return self._state.indexed.get(self._origin, 0)
+
+    async def add(self, start, stop, rows):
+        async with self._faults.around("index_add"):
+            if self._state.indexed.get(self._origin, 0) != start or self._origin not in self._state.logs:
+                return False
+            self._state.indexed[self._origin] = stop
+            self.rows |= {row.index: row for row in rows}
+            return True
+
+    async def places(self, indices):
+        async with self._faults.around("index_places"):
+            return {index: (self.rows[index].environment, self.rows[index].component) for index in indices if index in self.rows}
+
+    async def find(self, wanted, viewer):
+        if not 1 <= wanted.limit <= MAX_PAGE:
+            raise ValueError("a page has 1 to 200 entries")
+        async with self._faults.around("index_find"):
+            bodies = [entry.body for entry in self._state.logs[self._origin].entries] if self._origin in self._state.logs else []
+            fits = [
+                EntryHit(row, bodies[index])
+                for index, row in sorted(self.rows.items(), reverse=True)
+                if viewer.may_read(row.label)
+                and wanted.kind in (None, row.kind)
+                and wanted.environment in (None, row.environment)
+                and wanted.component in (None, row.component)
+                and (wanted.person is None or wanted.person in row.people)
+                and (wanted.since is None or row.at >= wanted.since)
+                and (wanted.below is None or index < wanted.below)
+                and index < len(bodies)
+            ]
+            return fits[: wanted.limit]
 
 
 class FakePeople(_Store):

@@ -15,6 +15,7 @@ create table entry_index (
 );
 create index entry_index_place on entry_index (log, environment, component, idx desc);
 create index entry_index_kind on entry_index (log, kind, idx desc);
+create index entry_index_at on entry_index (log, at);
 create index entry_index_people on entry_index using gin (people);
 
 create table entry_index_head (
