@@ -1,4 +1,4 @@
-"""`pingee log proof verify tail checkpoint`: check the deploy log with nothing but its policy file."""
+"""`pingee log proof verify checkpoint`: check the deploy log with nothing but its policy file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gatekeeper.tlog.tile import TileAddress, parse_bundle
 
 from .exits import Exit, Failure
 from .logsource import read_policy
-from .output import print_json, safe, say
+from .output import print_json, say
 from .server import Server
 
 
@@ -59,17 +59,6 @@ def checkpoint(server: Server, arguments: Namespace) -> Exit:
         say(f"wrote {arguments.out}: {opened.size} entries")
     else:
         sys.stdout.write(note.decode())
-    return Exit.OK
-
-
-def tail(server: Server, arguments: Namespace) -> Exit:
-    """The newest entries, each checked against the checkpoint by its own proof."""
-    policy = read_policy(arguments)
-    _, opened = _newest(server, policy)
-    for index in range(max(0, opened.size - max(0, arguments.n)), opened.size):
-        entry = _entry(server, policy, index)
-        _verified(server.get_bytes(f"/log/proof/{index}"), entry, policy)
-        print(f"{index}\t{safe(entry.decode('utf-8', 'backslashreplace'))}")
     return Exit.OK
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from gatekeeper.verify.order import OrderAction
 
-from . import audit, doctor, fsck, logorder, logs, monitor, override, pings, reads, review
+from . import audit, doctor, follow, fsck, logorder, logs, monitor, override, pings, reads, review
 from .exits import Exit, Failure
 from .output import say
 from .server import Access, Server
@@ -32,7 +32,7 @@ _KNOWN: Final = frozenset(
 )
 
 _OUTPUTS: Final = ("table", "json")
-_STREAMED: Final = (*_OUTPUTS, "jsonl")
+_STREAMS: Final = (*_OUTPUTS, "jsonl")
 """of commands that print a list as it comes"""
 
 _EPILOG: Final = """\
@@ -365,8 +365,7 @@ def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> 
     how_often.add_argument("--every", type=_seconds, metavar="DURATION", help="look again and again, until the log contradicts itself")
     watching.add_argument("--max-age", type=_seconds, default="30m", metavar="DURATION", help="of the newest cosignature (default 30m)")
     watching.add_argument("--no-rehash", action="store_true", help="only prove that the log grew: new entries are not read")
-    tail = add("tail", _with_server(logs.tail), "The newest entries, each checked by its own proof.")
-    tail.add_argument("-n", type=int, default=10)
+    _add_looking(log_commands)
     _add_log_order(log_commands, shared)
 
 
@@ -374,6 +373,25 @@ _MONITOR: Final = (
     "Look at a log, and say whether it only grew since the last look: consistency, quorum, age, and every new entry rehashed. "
     "Ends with 3 and keeps both signed notes where it contradicts what it showed before."
 )
+
+
+def _add_looking(commands: argparse._SubParsersAction[_Parser]) -> None:
+    streamed = _shared_flags(_STREAMS)
+    text = "The newest entries, oldest of them first; each is shown only when all hash to the root of the signed checkpoint."
+    tail = commands.add_parser("tail", help="follow entries", description=text, parents=[streamed])
+    tail.add_argument("-n", type=int, default=10, metavar="COUNT", help="how many of the newest to look at (default 10)")
+    tail.add_argument("-f", "--follow", action="store_true", help="go on with what comes; a log that does not continue the one shown ends it with 3")
+    tail.add_argument("--kind", metavar="KIND", help="show those of one kind, such as decision; all are checked")
+    tail.set_defaults(run=_with_server(follow.tail))
+    text = f"Search the server's index over entries, newest first; each hit is checked by its own proof. But {follow.OMITS}: both counts are printed."
+    query = commands.add_parser("query", help="search the index over entries", description=text, parents=[streamed])
+    query.add_argument("--kind", metavar="KIND")
+    query.add_argument("--env", dest="environment", metavar="ENV")
+    query.add_argument("--component", metavar="COMPONENT")
+    query.add_argument("--person", metavar="NAME", help="entries in which this person stands, in any role; needs role A or S for the place")
+    query.add_argument("--since", metavar="TIME", help="RFC 3339, UTC, whole seconds: 2026-11-21T10:04:05Z")
+    query.add_argument("-n", type=int, default=100, metavar="COUNT", help="how many at most (default 100)")
+    query.set_defaults(run=_with_server(follow.query))
 
 
 def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -386,7 +404,7 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
         description=_LEASES,
         epilog=f"exit codes: 0 each was decided on · 3 an alarm · 7 of some it cannot be told\n{audit.FALSIFIABLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[_shared_flags(_STREAMED)],
+        parents=[_shared_flags(_STREAMS)],
     )
     files = "the vault's audit file, JSON lines; again for each rotated part, oldest first"
     leasing.add_argument("--vault-audit", action="append", required=True, metavar="FILE", help=files)

@@ -35,12 +35,12 @@ def entry_routes(parts: Parts, log: Sequencer) -> Blueprint:
         if published is None:
             raise ApiError("log-unavailable", "nothing was published yet", retry_after=1)
         found = await search(parts, who, asked, published.size)
+        cursor = str(found.hits[-1].row.index) if len(found.hits) == asked.limit and found.hits[-1].row.index else None
         headers = {}
-        if len(found.hits) == asked.limit and found.hits[-1].row.index:
+        if cursor is not None:
             kept = {name: value for name, value in request.args.items() if name not in ("cursor", "limit")}
-            query = urlencode({**kept, "limit": asked.limit, "cursor": found.hits[-1].row.index})
-            headers["Link"] = f'</v1/entries?{query}>; rel="next"'
-        return answer_json(_document(found, published.note.decode()), headers=headers)
+            headers["Link"] = f'</v1/entries?{urlencode({**kept, "limit": asked.limit, "cursor": cursor})}>; rel="next"'
+        return answer_json({**_document(found, published.note.decode()), "next": cursor}, headers=headers)
 
     return routes
 

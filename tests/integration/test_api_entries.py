@@ -89,6 +89,8 @@ async def test_pages_follow_one_another_without_a_gap(api):
         answer = await api.get(path)
         found += [item["index"] for item in answer.json["items"]]
         link = answer.headers.get("link")
+        assert (link is None) == (answer.json["next"] is None)
+        assert link is None or link.endswith(f"cursor={answer.json['next']}>; rel=\"next\"")
         path = None if link is None else link.partition(">")[0].removeprefix("<")
     assert found == [3, 2, 1]
 

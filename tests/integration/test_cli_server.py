@@ -405,8 +405,9 @@ def test_a_server_that_lies_about_its_log_is_exit_3_and_nothing_is_written(gatek
     assert main(["log", "proof", "7", "--out", str(out)]) == 3
     assert words in capsys.readouterr().err
     assert list(tmp_path.glob("seven*")) == []
-    assert main(["log", "tail"]) == 3
-    assert words in capsys.readouterr().err
+    if not any(path.startswith("proof/") for path in lie):  # it asks for none
+        assert main(["log", "tail"]) == 3
+        assert words in capsys.readouterr().err
 
 
 def test_tail_checkpoint_and_fsck_over_the_wire(gatekeeper, capsys, tmp_path):
