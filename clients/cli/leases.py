@@ -90,6 +90,8 @@ class LogFacts:
     allows: dict[int, Allowed] = field(default_factory=dict)
     outcomes: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """outcome entries of each decision"""
+    closed: dict[int, datetime] = field(default_factory=dict)
+    """when a decision's last outcome was logged"""
     named: dict[Digest, list[tuple[int, int | None]]] = field(default_factory=lambda: defaultdict(list))
     """lease -> outcome entries that name it, each with its decision (None: one of another origin)"""
     shortened: set[int] = field(default_factory=set)
@@ -111,6 +113,7 @@ class LogFacts:
                 decision = entry.of.index if entry.of.origin == entry.origin else None
                 if decision is not None:
                     self.outcomes[decision].append(index)
+                    self.closed[decision] = max(entry.at, self.closed.get(decision, entry.at))
                 if isinstance(entry.lease, tuple):
                     for lease in entry.lease:
                         self.named[lease].append((index, decision))
@@ -127,6 +130,11 @@ class LogFacts:
         """An Allow for the target that stood open then, and still has no outcome that names its credentials."""
         found = (a for a in self.allows.values() if target in a.targets and a.at - SKEW <= at <= a.not_after + SKEW)
         return next((a for a in found if not self.outcomes.get(a.index) or a.index in self.shortened), None)
+
+    def being_carried_out(self, target: str, at: datetime) -> bool:
+        """Whether an Allow for the target had been logged by then, and had neither ended nor been closed."""
+        allows = (a for a in self.allows.values() if target in a.targets)
+        return any(a.at - SKEW <= at <= min(a.not_after, self.closed.get(a.index, a.not_after)) + SKEW for a in allows)
 
 
 @dataclass
@@ -258,7 +266,7 @@ class _Holding:
                 continue
             elif token.holder in read:
                 self._alarm(Alarm.SETTINGS_READ, f"{name}, read settings without a certificate; a deploy takes its certificate first", token)
-            elif any(token.target in a.targets and a.at - SKEW <= token.place.at <= a.not_after + SKEW for a in self.log.allows.values()):
+            elif self.log.being_carried_out(token.target, token.place.at):
                 self.held.unused_tokens += 1  # a replica that was killed before it signed anything
             elif (doubt := self._doubted(token.target, token.place.at)) is not None:
                 self._doubt(doubt[0], f"{name}, which signed nothing: {doubt[1]}", token)

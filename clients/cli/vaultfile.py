@@ -94,7 +94,7 @@ class AuditFile:
 def read_audit(found: AuditFile, file: str, lines: Iterable[bytes], instance: str) -> None:
     """Add what the lines of one file tell of an instance. A line longer than `MAX_LINE` may come cut. Raises `TooMuch`."""
     marks = tuple(mark.encode() for mark in (f"ssh-{instance}/", f"{instance}-deploy-", f"/{instance}/config/"))
-    number, unread = 0, False
+    number, unread, line = 0, False, b""
     for number, line in enumerate(lines, 1):
         unread = not _read_line(found, file, number, line, instance, marks)
         if unread:
@@ -104,19 +104,20 @@ def read_audit(found: AuditFile, file: str, lines: Iterable[bytes], instance: st
                 raise TooMuch(f"more than {MAX_KEPT} lines cannot be read; is it an audit file?")
     if unread and (file, number) in found.unreadable[-1:] and not line.endswith(b"\n"):
         found.cut.append(found.unreadable.pop())
+    elif number and not unread and (place := _place(_record(line), file, number)) is not None:
+        found.last = max(found.last or place, place)
     found.lines += number
 
 
 def _read_line(found: AuditFile, file: str, number: int, line: bytes, instance: str, marks: tuple[bytes, ...]) -> bool:
     whole = line.startswith(b"{") and line.rstrip(b"\n").endswith(b"}") and len(line) <= MAX_LINE
-    # The file's span is told by any line; what is asked about stands in the clear, so a line without it is not worth parsing.
+    # What is asked about stands in the clear, so a line without it is parsed for its time alone, and one that tells where the file begins is enough.
     wanted = any(mark in line for mark in marks)
-    if not whole or not (wanted or found.first is None or number % 256 == 0):
+    if not whole or not (wanted or found.first is None):
         return whole
-    try:
-        record = _object(json.loads(line, object_pairs_hook=_unique))
-        place = Place(_moment(str(record.get("time"))), file, number)
-    except (ValueError, RecursionError):
+    record = _record(line)
+    place = _place(record, file, number)
+    if record is None or place is None:
         return False
     found.first = min(found.first or place, place)
     found.last = max(found.last or place, place)
@@ -187,24 +188,25 @@ def _wrapped_target(path: str, wrapped: dict[str, Any], instance: str) -> Iterat
         yield role.removeprefix(f"{instance}-deploy-")
 
 
-def _moment(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return at.astimezone(UTC)
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _place(record: dict[str, Any] | None, file: str, line: int) -> Place | None:
+    try:
+        at = datetime.fromisoformat(str((record or {}).get("time")))
+    except ValueError:
+        return None
+    return None if at.tzinfo is None else Place(at.astimezone(UTC), file, line)
 
 
 def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
     found = value.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def _object(value: object) -> dict[str, Any]:
-    match value:
-        case dict():
-            return value
-        case _:
-            raise ValueError("not an object")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -161,6 +161,8 @@ def test_a_token_that_signed_nothing_needs_an_allow_for_its_target():
     assert held([UNUSED], ALLOW, outcome(HONEST)).unused_tokens == 1
     assert told(held([UNUSED], replace(ALLOW, target=("web2",)), outcome(HONEST)).alarms) == [(Alarm.NO_ALLOW, 1)]
     assert told(held([UNUSED], replace(ALLOW, at=later(BEGAN, seconds=30))).alarms) == [(Alarm.NO_ALLOW, 1)]
+    closed = replace(outcome(HONEST), at=later(BEGAN, seconds=-30))
+    assert told(held([UNUSED], replace(ALLOW, at=later(BEGAN, seconds=-60)), closed).alarms) == [(Alarm.NO_ALLOW, 1)]
 
 
 def test_what_the_vault_refused_is_no_credential():
@@ -268,6 +270,12 @@ def test_files_are_read_one_after_another_and_the_span_is_that_of_all():
     read_audit(found, "audit.log.1", [STOLEN], "test")
     assert [(c.place.file, c.place.line) for c in found.certificates] == [("audit.log", 2), ("audit.log.1", 1)]
     assert (found.first.line, found.last.file) == (1, "audit.log.1")
+
+
+def test_the_span_goes_to_the_last_line_whatever_it_is_about():
+    other = b'{"time":"2026-11-22T00:00:00Z","type":"request","request":{"path":"sys/health"}}\n'
+    assert read(HONEST_TOKEN, HONEST, other).last.at.day == 22
+    assert read(HONEST_TOKEN, HONEST, other, other[:30]).last.line == 2
 
 
 def test_more_than_can_be_kept_is_refused(monkeypatch):
