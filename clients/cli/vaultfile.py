@@ -10,7 +10,6 @@ the vault chooses some of what stands in it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +17,8 @@ from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
+
+from gatekeeper.model.strictjson import MalformedJson, parse_object
 
 MAX_LINE: Final = 1024 * 1024
 MAX_KEPT: Final = 1_000_000
@@ -190,10 +191,9 @@ def _wrapped_target(path: str, wrapped: dict[str, Any], instance: str) -> Iterat
 
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
+        return parse_object(line, max_bytes=MAX_LINE)
+    except MalformedJson:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _place(record: dict[str, Any] | None, file: str, line: int) -> Place | None:
@@ -207,10 +207,3 @@ def _place(record: dict[str, Any] | None, file: str, line: int) -> Place | None:
 def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
     found = value.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
-    return members
