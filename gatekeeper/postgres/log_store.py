@@ -76,12 +76,9 @@ class PostgresLog:
 
         async def work(unit: Unit) -> None:
             nonlocal sent
-            if not self._has_turn:
-                await unit.row(_Q["await_turn"], log=self._id)
             # The head first: its row lock makes a second writer wait here, before it has written anything.
-            moved = await unit.run(
-                _Q["move_head"], log=self._id, size=new.size, edge=new.encode(), root=new.root(), old_size=old.size, old_root=old.root()
-            )
+            move = _Q["move_head"] if self._has_turn else _Q["await_turn_and_move_head"]
+            moved = await unit.run(move, log=self._id, size=new.size, edge=new.encode(), root=new.root(), old_size=old.size, old_root=old.root())
             if moved != 1:
                 raise HeadMoved("head-moved", "another writer appended")
             await unit.run(_Q["add_entries"], log=self._id, **_columns(entries))

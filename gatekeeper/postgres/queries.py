@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,7 @@ class Query:
     text: str
     parameters: tuple[str, ...]
 
-    @property
+    @cached_property
     def sql(self) -> str:
         """The statement with positional parameters, as the server reads it."""
         return _PARAMETER.sub(lambda match: f"${self.parameters.index(match[1]) + 1}", self.text)

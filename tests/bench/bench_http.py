@@ -12,6 +12,7 @@ import trio
 
 from tests.bench.registry import Figure, bench
 
+ROOT = Path(__file__).parents[2]
 CONNECTIONS = 16
 ROUND_S = 1.5
 ROUNDS = 3
@@ -32,16 +33,26 @@ def hello_rate() -> list[Figure]:
 @contextmanager
 def hello_server(variant: str) -> Iterator[int]:
     """A server process of its own; gives its port."""
-    command = [sys.executable, str(Path(__file__).with_name("hello_server.py")), variant]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with server("hello_server", variant) as port:
+        yield port
+
+
+@contextmanager
+def server(module: str, *arguments: str, told: bytes = b"") -> Iterator[int]:
+    """A module of this directory that serves until its input closes and prints its port first. `told` is written to its input."""
+    command = [sys.executable, "-m", f"tests.bench.{module}", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
+            assert process.stdin is not None
+            process.stdin.write(told)
+            process.stdin.flush()
             yield int(process.stdout.readline())
         finally:
             process.terminate()
 
 
-async def requests_per_second(port: int) -> float:
+async def requests_per_second(port: int, request: bytes = REQUEST) -> float:
     """`CONNECTIONS` keep-alive connections, each with one request under way."""
     answered = 0
 
@@ -50,7 +61,7 @@ async def requests_per_second(port: int) -> float:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
             while True:
-                await stream.send_all(REQUEST)
+                await stream.send_all(request)
                 answer = b""
                 while not answer.endswith(b"}"):
                     chunk = await stream.receive_some(4096)

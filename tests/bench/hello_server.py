@@ -1,4 +1,4 @@
-"""Answers "hello" on 127.0.0.1 until its standard input closes: `hello_server.py quart|bare`; prints the port first.
+"""Answers "hello" on 127.0.0.1 until its standard input closes: `python -m tests.bench.hello_server quart|bare`; prints the port first.
 
 Both variants run on hypercorn's trio worker; what differs is the framework alone.
 """

@@ -31,13 +31,18 @@ class Bar:
     measured: Measured
     at_least: float | None = None
     at_most: float | None = None
+    otherwise: Bar | None = None
+    """another bar that will do as well"""
 
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("a bar has one bound")
 
     def holds(self, figure: Figure) -> bool:
-        """Whether the figure reaches the bar; a ratio that could not be formed reaches none."""
+        """Whether the figure reaches the bar, or the other one; a ratio that could not be formed reaches none."""
+        return self._reached(figure) or (self.otherwise is not None and self.otherwise.holds(figure))
+
+    def _reached(self, figure: Figure) -> bool:
         number = figure.value if self.measured is Measured.VALUE else figure.ratio
         if number is None:
             return False
@@ -45,7 +50,7 @@ class Bar:
 
     def __str__(self) -> str:
         sign, bound = (">=", self.at_least) if self.at_least is not None else ("<=", self.at_most)
-        return f"{self.measured.value} {sign} {bound:g}"
+        return f"{self.measured.value} {sign} {bound:g}" + (f" or {self.otherwise}" if self.otherwise else "")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tests.fakes.running_log import ORIGIN
 ROOT = Path(__file__).parents[2]
 ENTRIES = 260
 """one batch that fills a tile"""
-IN_TRANSACTION = ["move_head", "add_entries", "add_tiles"]
+IN_TRANSACTION = ["await_turn_and_move_head", "add_entries", "add_tiles"]
 STEPS = [(name, "after") for name in IN_TRANSACTION]  # the last one stands right before COMMIT
 STEPS += [(name, when) for name in ("store.append_batch", "vault.sign", "store.save_checkpoint", "vault.write_head") for when in ("before", "after")]
 

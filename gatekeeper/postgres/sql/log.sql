@@ -10,12 +10,15 @@ insert into log_head (log, size, edge, root) select id, 0, $edge, $root from log
 -- no-viewer: the head of a log
 select log, size, edge, root from log_head where log = (select id from log where origin = $origin);
 
--- name: await_turn
--- no-viewer: an advisory lock holds no record
-select pg_advisory_xact_lock(1885957738, $log::int);
-
 -- name: move_head
+-- in our own turn: nobody else appends
 update log_head set size = $size, edge = $edge, root = $root where log = $log and size = $old_size and root = $old_root;
+
+-- name: await_turn_and_move_head
+-- no-viewer: writes the head of a log
+-- One round trip: the turn of another replica is waited for, then the row is looked at anew (READ COMMITTED), whatever moved it meanwhile.
+with turn as materialized (select pg_advisory_xact_lock(1885957738, $log::int))
+update log_head set size = $size, edge = $edge, root = $root from turn where log = $log and size = $old_size and root = $old_root;
 
 -- name: add_entries
 insert into log_entry (log, idx, kind, entry_id, body, leaf_hash)
