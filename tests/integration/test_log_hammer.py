@@ -4,6 +4,7 @@ import asyncio
 import random
 import secrets
 import statistics
+import sys
 
 import pytest
 import trio
@@ -87,4 +88,4 @@ async def test_writers_and_verifying_readers_on_two_replicas(database_url):  # n
     assert len(rows.entries) == len(hammer.acknowledged) + 1 == last + 1
     assert len(hammer.shown) > READERS
     slowest = [statistics.quantiles(times, n=100)[98] for times in (hammer.appending, hammer.proving)]
-    print(f"{len(hammer.acknowledged) / RUN_S:.0f} entries/s; p99: acknowledged {slowest[0]:.3f} s, witnessed proof {slowest[1]:.3f} s")
+    sys.stdout.write(f"{len(hammer.acknowledged) / RUN_S:.0f} entries/s; p99: acknowledged {slowest[0]:.3f} s, witnessed proof {slowest[1]:.3f} s\n")
