@@ -6,6 +6,7 @@ Both are made once, by COPY, in a PostgreSQL of their own under `${XDG_CACHE_HOM
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
@@ -120,6 +121,16 @@ def seeded() -> Iterator[str]:
     """The URL of the database with both logs; made where it is not there yet."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pingee-bench"
     directory = cache / FORMAT
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{FORMAT}.lock").open("w") as lock:
+        # Two servers over one directory would be one too many: a second run waits for the first.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _make(cache, directory)
+        with EmbeddedPostgres(directory) as postgres:
+            yield postgres.url("bench")
+
+
+def _make(cache: Path, directory: Path) -> None:
     if not directory.exists():
         making = cache / f"{FORMAT}.{os.getpid()}"
         print(f"making {directory}: once, about a minute", file=sys.stderr)
@@ -129,8 +140,6 @@ def seeded() -> Iterator[str]:
             making.rename(directory)
         finally:
             shutil.rmtree(making, ignore_errors=True)
-    with EmbeddedPostgres(directory) as postgres:
-        yield postgres.url("bench")
 
 
 async def _seed(url: str) -> None:
