@@ -92,24 +92,26 @@ class VerifiedCheckpoint:
         return self.checkpoint.root
 
 
-def open_checkpoint(note_bytes: bytes, key: VerifierKey) -> VerifiedCheckpoint:
-    """Verify the log's signature, then read the checkpoint.
+def open_checkpoint(note_bytes: bytes, key: VerifierKey, *also: VerifierKey) -> VerifiedCheckpoint:
+    """Verify the log's signature, then read the checkpoint. `also` are keys that followed, or were followed by, the first; any one suffices.
 
-    Raises `MalformedNote`, `BadNoteSignature`, `MalformedCheckpoint`, and `UnknownLog` where the key is no log's key, did not sign, or
-    the origin is not the key's name.
+    As `golang.org/x/mod/sumdb/note` has it: lines by keys not given are ignored, and a bad signature by a given one refuses the whole note.
+    Raises `MalformedNote`, `BadNoteSignature`, `MalformedCheckpoint`, and `UnknownLog` where a key is no log's key, none of them signed, or
+    the origin is not the keys' name.
     """
     note = parse_note(note_bytes)
-    return _opened(note, note_bytes, key)
+    return _opened(note, note_bytes, (key, *also))
 
 
-def _opened(note: Note, note_bytes: bytes, key: VerifierKey) -> VerifiedCheckpoint:
-    if key.type != ED25519:
+def _opened(note: Note, note_bytes: bytes, keys: tuple[VerifierKey, ...]) -> VerifiedCheckpoint:
+    name = keys[0].name
+    if any(key.type != ED25519 for key in keys):
         raise UnknownLog("a log's key has type 1")
-    if not any(signature.by(key) for signature in note.signatures):
-        raise UnknownLog(f"{key.name} did not sign the checkpoint")
-    verify_note(note, (key,))
+    if not any(signature.by(key) for signature in note.signatures for key in keys):
+        raise UnknownLog(f"{name} did not sign the checkpoint with a key that is trusted here")
+    verify_note(note, keys)
     checkpoint = parse_checkpoint(note.text)
-    if checkpoint.origin != key.name:
+    if any(checkpoint.origin != key.name for key in keys):
         raise UnknownLog("the checkpoint is of another origin than the key that signed it")
     opened = VerifiedCheckpoint.__new__(VerifiedCheckpoint)
     object.__setattr__(opened, "checkpoint", checkpoint)

@@ -78,3 +78,7 @@ class OpeningRefused(TlogError):
     def __init__(self, fault: OpeningFault, detail: str) -> None:
         super().__init__(detail)
         self.fault = fault
+
+
+class MalformedHistory(TlogError):
+    """Not a document of the log's `key` entries in its one spelling, or over a bound."""

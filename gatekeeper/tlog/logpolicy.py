@@ -49,10 +49,12 @@ class LogPolicy:
     witnesses: tuple[Witness, ...] = ()
     groups: tuple[Group, ...] = ()
     quorum: str = NONE
+    also: tuple[VerifierKey, ...] = ()
+    """further keys of the log that were followed (`keyring`); never in the file"""
 
     def __post_init__(self) -> None:
-        if self.log.type != ED25519:
-            raise MalformedPolicy("a log's key has type 1")
+        if any(key.type != ED25519 or key.name != self.log.name for key in (self.log, *self.also)):
+            raise MalformedPolicy("a log's key has type 1, and all keys of a log have its name")
         if max(len(self.witnesses), len(self.groups)) > MAX_MEMBERS:
             raise MalformedPolicy(f"a policy has at most {MAX_MEMBERS} witnesses and as many groups")
         _check_names(self)
@@ -70,8 +72,8 @@ class LogPolicy:
 
 
 def open_cosigned(note_bytes: bytes, policy: LogPolicy) -> VerifiedCheckpoint:
-    """`open_checkpoint` with the policy's log key, then its quorum."""
-    opened = open_checkpoint(note_bytes, policy.log)
+    """`open_checkpoint` with the policy's log key or one that was followed, then its quorum."""
+    opened = open_checkpoint(note_bytes, policy.log, *policy.also)
     policy.quorum_met(parse_note(note_bytes))
     return opened
 
@@ -96,7 +98,7 @@ def parse_log_policy(data: bytes) -> LogPolicy:
 
 
 def encode_log_policy(policy: LogPolicy) -> bytes:
-    """A file that `parse_log_policy` reads as the same policy."""
+    """A file that `parse_log_policy` reads as the same policy, but for keys that were followed."""
     lines = [_words("log", encode_vkey(policy.log), policy.url)]
     lines += [_words("witness", witness.name, encode_vkey(witness.key), witness.url) for witness in policy.witnesses]
     lines += [_words("group", group.name, str(group.threshold), *group.members) for group in policy.groups]
@@ -155,7 +157,7 @@ def _check_names(policy: LogPolicy) -> None:
         raise MalformedPolicy("a witness's key has type 4")
     if len({witness.key.public for witness in policy.witnesses}) != len(policy.witnesses):
         raise MalformedPolicy("two witnesses have one key")
-    if policy.log.public in {witness.key.public for witness in policy.witnesses}:
+    if {key.public for key in (policy.log, *policy.also)} & {witness.key.public for witness in policy.witnesses}:
         raise MalformedPolicy("a key that signs notes never cosigns")
     names = [NONE, *(witness.name for witness in policy.witnesses)]
     members: list[str] = []

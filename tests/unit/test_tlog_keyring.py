@@ -1,0 +1,259 @@
+"""Attack row 120, for every verifier: which log keys are followed, by what proof, and which are not (log format, section 5)."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gatekeeper.model.moment import Moment
+from gatekeeper.tlog.entry import encode_entry
+from gatekeeper.tlog.errors import BadNoteSignature, MalformedEntry, MalformedHistory, ProofMismatch, UnknownLog
+from gatekeeper.tlog.keyhistory import KeyHistory, encode_history, follow_history, open_followed, parse_history
+from gatekeeper.tlog.keyring import Keyring, TrustedKey, Unfollowed, advance, installed_keys
+from gatekeeper.tlog.kinds import KeyUse
+from gatekeeper.tlog.logpolicy import LogPolicy, open_cosigned
+from gatekeeper.tlog.note import Note, NoteSignature, encode_note, encode_vkey, parse_note
+from tests.fakes.frames import now
+from tests.fakes.rotated import RotatedLog, key_entry, spki_of, vkey_of
+
+START = now()
+SOON = Moment(START + timedelta(days=7))
+AFTER = Moment(START + timedelta(days=8))
+
+
+def new_key():
+    return Ed25519PrivateKey.generate()
+
+
+def text_of(key):
+    return encode_vkey(vkey_of(key))
+
+
+def log_with(*entries):
+    log = RotatedLog()
+    for entry in entries:
+        log.append(entry)
+    return log
+
+
+def policy_of(key):
+    return LogPolicy(log=vkey_of(key))
+
+
+def opened(log, policy, at, history=None):
+    return open_followed(log.note(), installed_keys(policy), policy, history, at=at)
+
+
+def change(old, new, **changes):
+    return key_entry(KeyUse.LOG, text_of(old), text_of(new), **{"since": START, "until": SOON} | changes)
+
+
+def after_one(old, new):
+    ring = advance(installed_keys(policy_of(old)), change(old, new), at=START)
+    assert isinstance(ring, Keyring)
+    return ring
+
+
+def test_during_the_overlap_a_checkpoint_opens_under_the_old_key_the_new_key_and_both():
+    log, new = log_with(b"one"), new_key()
+    log.rotate(new)
+    both = replace(policy_of(log.key), also=(vkey_of(new),))
+    for policy in (policy_of(log.key), policy_of(new), both):
+        assert open_cosigned(log.note(), policy).size == 2
+
+
+def test_a_known_keys_bad_line_refuses_the_note_and_an_unknown_keys_line_is_passed_over():
+    log, new = log_with(b"one"), new_key()
+    log.rotate(new)
+    note = parse_note(log.note())
+    spoilt = encode_note(Note(note.text, (note.signatures[0], replace(note.signatures[1], blob=bytes(64)))))
+    assert open_cosigned(spoilt, policy_of(log.key)).size == 2
+    with pytest.raises(BadNoteSignature, match="does not verify"):
+        open_cosigned(spoilt, replace(policy_of(log.key), also=(vkey_of(new),)))
+
+
+def test_after_the_overlap_the_old_file_follows_and_opens_what_only_the_new_key_signed():
+    log, new = log_with(b"one", b"two"), new_key()
+    log.rotate(new)
+    log.signers = [new]
+    log.append(b"three")
+    policy = policy_of(log.key)
+    with pytest.raises(UnknownLog, match="with a key that is trusted here"):
+        opened(log, policy, AFTER)
+    checkpoint, followed = opened(log, policy, AFTER, log.history())
+    assert (checkpoint.size, followed.unfollowed) == (4, ())
+    assert followed.keys.in_force(KeyUse.LOG, AFTER) == (text_of(new),)
+    assert followed.keys.in_force(KeyUse.LOG, START) == (text_of(new), text_of(log.key))
+
+
+def test_a_chain_of_rotations_while_the_verifier_was_away_is_followed_in_order():
+    log, keys, at = log_with(b"one"), [], START
+    for _ in range(5):
+        keys.append(new_key())
+        log.rotate(keys[-1], since=at, until=Moment(at + timedelta(days=7)))
+        log.append(b"between")
+        at = Moment(at + timedelta(days=30))
+        log.signers = [keys[-1]]
+    log.append(b"newest")
+    policy = policy_of(log.key)
+    checkpoint, followed = opened(log, policy, at, parse_history(log.history_bytes()))
+    assert checkpoint.size == 12
+    assert [key.text for key in followed.keys.log] == [text_of(log.key), *map(text_of, keys)]
+    # A verifier that was installed in between passes over what came before it.
+    checkpoint, followed = opened(log, policy_of(keys[1]), at, log.history())
+    assert [why for _, why in followed.unfollowed] == [Unfollowed.UNKNOWN, Unfollowed.BEFORE]
+    assert checkpoint.size == 12
+
+
+def test_a_thief_with_the_old_key_after_the_overlap_is_refused():
+    log, new = log_with(b"one"), new_key()
+    log.rotate(new)
+    policy = policy_of(log.key)
+    keys = after_one(log.key, new)
+    stolen = log.fork()
+    stolen.signers = [log.key]
+    assert open_cosigned(stolen.note(), keys.policy(policy, START)).size == 2
+    with pytest.raises(UnknownLog, match="with a key that is trusted here"):
+        open_cosigned(stolen.note(), keys.policy(policy, SOON))
+    # With a change of his own making, of now or backdated into the overlap, he gets no further.
+    for since in (START, AFTER):
+        thief, fork = new_key(), stolen.fork()
+        fork.signers = [log.key]
+        fork.log_entry(change(log.key, thief, since=since, until=Moment(since + timedelta(days=7))))
+        fork.signers = [thief]
+        with pytest.raises(UnknownLog):
+            open_followed(fork.note(), keys, policy, fork.history(), at=AFTER)
+
+
+def test_a_key_entry_of_one_person_is_no_entry():
+    log = log_with(b"one")
+    with pytest.raises(MalformedEntry, match="two different people"):
+        encode_entry(replace(change(log.key, new_key()), who=("p:" + "1" * 32,)))
+    entry = encode_entry(change(log.key, new_key())).replace(b'"p:22222222222222222222222222222222"', b'"p:11111111111111111111111111111111"')
+    log.changes.append((log.append(entry), 2, log.note()))
+    with pytest.raises(MalformedEntry, match="/who"):
+        follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), log.history(), at=START)
+
+
+def test_a_key_entry_in_a_fork_is_refused():
+    log, new = log_with(b"one", b"two"), new_key()
+    fork = log_with(b"one", b"other")
+    fork.key, fork.signers = log.key, [log.key]
+    fork.rotate(new)
+    log.signers = [log.key, new]
+    log.append(b"three")
+    log.append(b"four")
+    history = KeyHistory(log.note(), (replace(fork.shown(0), growth=(bytes(32), bytes(32))),))
+    with pytest.raises(ProofMismatch):
+        follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), history, at=START)
+
+
+def test_a_key_entry_whose_checkpoint_the_new_key_alone_signed_is_refused():
+    log, new = log_with(b"one"), new_key()
+    log.signers = [new]
+    log.log_entry(change(log.key, new))
+    with pytest.raises(UnknownLog, match="with a key that is trusted here"):
+        follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), log.history(), at=START)
+
+
+def test_a_history_whose_own_checkpoint_nobody_trusted_signed_teaches_nothing():
+    log, new = log_with(b"one"), new_key()
+    log.rotate(new)
+    history, honest = log.history(), log.note()
+    log.signers = [new_key()]
+    with pytest.raises(UnknownLog, match="with a key that is trusted here"):
+        open_followed(honest, installed_keys(policy_of(log.key)), policy_of(log.key), replace(history, checkpoint=log.note()), at=START)
+
+
+def test_a_replayed_rotation_changes_nothing():
+    a, b, c = new_key(), new_key(), new_key()
+    first = change(a, b)
+    second = change(b, c, since=SOON, until=AFTER)
+    ring = advance(after_one(a, b), second, at=AFTER)
+    assert isinstance(ring, Keyring)
+    assert advance(ring, first, at=AFTER) is Unfollowed.ALREADY
+    assert advance(ring, change(b, a, since=AFTER, until=Moment(AFTER + timedelta(days=1))), at=AFTER) is Unfollowed.SUPERSEDED
+    assert advance(ring, change(c, a, since=AFTER, until=Moment(AFTER + timedelta(days=1))), at=AFTER) is Unfollowed.RETIRED
+
+
+A, B, C = new_key(), new_key(), new_key()
+
+
+@pytest.mark.parametrize(
+    ("entry", "at", "why"),
+    [
+        (change(A, C), START, Unfollowed.SUPERSEDED),
+        (change(A, B, until=AFTER), START, Unfollowed.SUPERSEDED),
+        (change(A, B), START, Unfollowed.ALREADY),
+        (change(new_key(), C), START, Unfollowed.UNKNOWN),
+        (change(C, B), START, Unfollowed.BEFORE),
+        (change(B, C), START, Unfollowed.OVERLAPS),
+        (change(B, C, since=SOON, until=AFTER), START, Unfollowed.NOT_YET),
+        (change(B, B, since=SOON, until=AFTER), AFTER, Unfollowed.MALFORMED),
+        (change(B, C, since=AFTER, until=AFTER), AFTER, Unfollowed.MALFORMED),
+        (replace(change(B, C, since=SOON, until=AFTER), new="no key"), AFTER, Unfollowed.MALFORMED),
+        (replace(change(B, C, since=SOON, until=AFTER), new=text_of(C).replace("production", "staging")), AFTER, Unfollowed.MALFORMED),
+    ],
+)
+def test_an_entry_that_changes_nothing_says_why(entry, at, why):
+    assert advance(after_one(A, B), entry, at=at) is why
+
+
+def test_a_forged_entry_in_the_log_keeps_nobody_from_the_honest_ones():
+    log, new = log_with(b"one"), new_key()
+    log.rotate(new)
+    log.log_entry(change(log.key, new_key()))
+    log.signers = [new]
+    log.append(b"more")
+    _, followed = opened(log, policy_of(log.key), AFTER, log.history())
+    assert followed.unfollowed == ((2, Unfollowed.SUPERSEDED),)
+    assert followed.keys.in_force(KeyUse.LOG, AFTER) == (text_of(new),)
+
+
+def test_receipt_keys_are_followed_where_some_are_installed():
+    log, old, new = log_with(b"one"), spki_of(ec.generate_private_key(ec.SECP256R1())), spki_of(ec.generate_private_key(ec.SECP256R1()))
+    log.log_entry(key_entry(KeyUse.RECEIPT, old, new, since=START, until=SOON))
+    policy = policy_of(log.key)
+    ring = follow_history(installed_keys(policy, [old]), policy, log.history(), at=START).keys
+    assert ring.receipt == (TrustedKey(old, new, SOON), TrustedKey(new))
+    assert (ring.in_force(KeyUse.RECEIPT, START), ring.in_force(KeyUse.RECEIPT, SOON)) == ((new, old), (new,))
+    both = follow_history(installed_keys(policy, [old, new]), policy, log.history(), at=START).keys
+    assert both.receipt == ring.receipt
+    nothing = follow_history(installed_keys(policy), policy, log.history(), at=START)
+    assert (nothing.keys.receipt, nothing.unfollowed) == ((), ((1, Unfollowed.UNKNOWN),))
+
+
+def test_a_history_has_one_spelling_and_bounds():
+    log = log_with(b"one")
+    log.rotate(new_key())
+    data = log.history_bytes()
+    assert encode_history(parse_history(data)) == data
+    for wrong in (data + b"\n", data.replace(b'"v":1', b'"v":2'), b"{}", data.replace(b'"growth":[]', b'"growth":["AA=="]'), b" " * (256 * 1024 + 1)):
+        with pytest.raises(MalformedHistory):
+            parse_history(wrong)
+    with pytest.raises(MalformedHistory, match="order of the log"):
+        encode_history(replace(log.history(), changes=log.history().changes * 2))
+    many = replace(log.history(), changes=log.history().changes * 65)
+    with pytest.raises(MalformedHistory, match="more than 64 items"):
+        encode_history(many)
+
+
+def test_an_entry_of_another_kind_is_no_key_entry():
+    log = log_with(b"one")
+    log.rotate(new_key())
+    other = replace(log.shown(0), entry=encode_entry(replace(change(log.key, new_key()), origin="staging.test/log/2026")))
+    with pytest.raises(ProofMismatch, match="no key entry of this log"):
+        follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), KeyHistory(log.note(), (other,)), at=START)
+    swapped = replace(log.shown(0), entry=encode_entry(change(log.key, new_key())))
+    with pytest.raises(ProofMismatch):
+        follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), KeyHistory(log.note(), (swapped,)), at=START)
+
+
+def test_a_signature_line_of_the_right_name_and_another_id_is_passed_over():
+    log, new = log_with(b"one"), new_key()
+    text = parse_note(log.note()).text
+    strange = NoteSignature(vkey_of(new).name, b"\0\0\0\0", new.sign(text))
+    note = encode_note(Note(text, (*parse_note(log.note()).signatures, strange)))
+    assert open_cosigned(note, policy_of(log.key)).size == 1
