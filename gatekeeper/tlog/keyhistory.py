@@ -1,8 +1,10 @@
 """The log's `key` entries with the proofs that let a verifier follow them: what `/log/keys` serves and a frame's part `keys` holds.
 
-    {"v": 1, "checkpoint": "<signed note>", "keys": [{"entry": "<base64>", "proof": "<.tlog-proof>", "growth": ["<base64 hash>", ...]}, ...]}
+    {"v": 1, "checkpoint": "<signed note>", "keys": [
+        {"entry": "<base64>", "endorsement": "<base64>", "proof": "<.tlog-proof>", "growth": ["<base64 hash>", ...]}, ...]}
 
 * `keys` stand in the order of the log, at most 64; the whole document has at most 256 KiB and one spelling (RFC 8785).
+* `endorsement` is the replaced key's own signature of the entry (`keyring.endorsement_text`): 64 bytes of Ed25519, or DER of ECDSA.
 * `proof` leads to a checkpoint that was signed while the entry's old key still signed: whoever knows only that key can check it.
 * `growth` is the consistency path (RFC 6962 2.1.2) from that checkpoint to the document's own, so that no entry comes from a fork.
 * `checkpoint` is opened last, with the keys that were followed: a document whose own checkpoint nobody trusted signed teaches nothing.
@@ -22,7 +24,7 @@ from gatekeeper.model.strictjson import MalformedJson, parse_object
 from .checkpoint import Checkpoint, VerifiedCheckpoint, parse_checkpoint
 from .entry import parse_entry
 from .errors import MalformedHistory, ProofMismatch
-from .keyring import Keyring, Unfollowed, advance
+from .keyring import Keyring, Unfollowed, advance, is_endorsed
 from .kinds import KeyEntry
 from .logpolicy import LogPolicy, open_cosigned
 from .merkle import MAX_PATH, verify_consistency
@@ -41,6 +43,7 @@ class ShownChange:
     """A `key` entry as it is shown: nothing is checked but its form."""
 
     entry: bytes
+    endorsement: bytes
     proof: TlogProof
     growth: tuple[bytes, ...]
 
@@ -70,6 +73,7 @@ def encode_history(history: KeyHistory) -> bytes:
             "keys": [
                 {
                     "entry": base64.b64encode(change.entry).decode("ascii"),
+                    "endorsement": base64.b64encode(change.endorsement).decode("ascii"),
                     "proof": encode_proof(change.proof).decode("utf-8"),
                     "growth": [base64.b64encode(item).decode("ascii") for item in change.growth],
                 }
@@ -102,6 +106,8 @@ def follow_history(keys: Keyring, policy: LogPolicy, history: KeyHistory, *, at:
         if not isinstance(entry, KeyEntry) or entry.origin != policy.log.name:
             raise ProofMismatch(f"entry {change.proof.index} of the key history is no key entry of this log")
         after = advance(keys, entry, at=at)
+        if not isinstance(after, Unfollowed) and not is_endorsed(entry, change.entry, change.endorsement):
+            after = Unfollowed.UNENDORSED
         if isinstance(after, Unfollowed):
             unfollowed.append((change.proof.index, after))
             continue
@@ -149,11 +155,12 @@ def _read(data: bytes) -> KeyHistory:
 
 def _change(fields: Fields) -> ShownChange:
     entry = parse_base64(fields.text("entry", max_length=2 * MAX_ENTRY).encode("utf-8"))
+    endorsement = parse_base64(fields.text("endorsement").encode("utf-8"))
     growth = [parse_hash(text.encode("utf-8")) for text in fields.texts("growth", max_items=MAX_PATH)]
     path = tuple(item for item in growth if item is not None)
-    if entry is None or len(entry) > MAX_ENTRY or len(path) != len(growth):
-        raise fields.error("entry", "or a hash of growth is not base64 in its one spelling, or over its bound")
-    change = ShownChange(entry, parse_proof(_bytes(fields, "proof", MAX_HISTORY)), path)
+    if entry is None or endorsement is None or len(entry) > MAX_ENTRY or len(path) != len(growth):
+        raise fields.error("entry", "endorsement or a hash of growth is not base64 in its one spelling, or over its bound")
+    change = ShownChange(entry, endorsement, parse_proof(_bytes(fields, "proof", MAX_HISTORY)), path)
     fields.done()
     return change
 

@@ -4,24 +4,33 @@ The first keys come from files that people installed. Each later one is named by
 it: trust is handed on and never fetched. A key that was followed by another stays in the ring with the end of its overlap: what it signed by
 then stays valid, what is new is not taken from it any more.
 
+The replaced key also signs the entry itself, its endorsement: whoever can write rows of the database but sign nothing could otherwise put a
+`key` entry into the tree, have it covered by the next checkpoint, and become the log or the receipts.
+
 Pure: whether an entry stands in the log is for `keyhistory` to check before it is followed.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 from typing import Final
 
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
 from gatekeeper.model.moment import Moment
 
-from .errors import MalformedVerifierKey
+from .errors import MalformedVerifierKey, TlogError
 from .kinds import KeyEntry, KeyUse
 from .logpolicy import LogPolicy
+from .merkle import leaf_hash
 from .signature import ED25519, encode_vkey, parse_vkey
+from .spelling import parse_base64
 
 MAX_KEYS: Final = 64
 """Keys of one use in a ring."""
@@ -39,6 +48,7 @@ class Unfollowed(StrEnum):
     OVERLAPS = "it begins before the overlap of the change before it has ended"
     NOT_YET = "its time has not come"
     MALFORMED = "it names no two keys of its use, or no time between them"
+    UNENDORSED = "the key it replaces has not signed it"
     TOO_MANY = "too many keys were followed; install the verifiers' files anew"
 
 
@@ -82,8 +92,26 @@ def installed_keys(policy: LogPolicy, receipt_keys: Iterable[str] = ()) -> Keyri
     return Keyring((TrustedKey(encode_vkey(policy.log)),), tuple(TrustedKey(text) for text in receipt_keys))
 
 
+def endorsement_text(origin: str, entry: bytes) -> bytes:
+    """What the replaced key signs, Ed25519 or ECDSA P-256 with SHA-256: no checkpoint (its second line is no size) and no DSSE message."""
+    return b"pingee.internal/key-change/v1\n%s\n%s\n" % (origin.encode("utf-8"), base64.b64encode(leaf_hash(entry)))
+
+
+def is_endorsed(entry: KeyEntry, body: bytes, endorsement: bytes) -> bool:
+    """Whether the key that the entry replaces signed exactly these bytes of it."""
+    text = endorsement_text(entry.origin, body)
+    try:
+        if entry.use is KeyUse.LOG:
+            parse_vkey(entry.old).verify(text, endorsement)
+        else:
+            _receipt_key(entry.old).verify(endorsement, text, ECDSA(SHA256()))
+    except (TlogError, InvalidSignature):
+        return False
+    return True
+
+
 def advance(keys: Keyring, entry: KeyEntry, *, at: Moment) -> Keyring | Unfollowed:
-    """The ring after an entry that is known to stand in the log, or why it changes nothing. `at` is the verifier's clock."""
+    """The ring after an entry that is endorsed and stands in the log, or why it changes nothing. `at` is the verifier's clock."""
     trusted = {key.text: key for key in keys.of(entry.use)}
     old, new = trusted.get(entry.old), trusted.get(entry.new)
     if old is None:
@@ -107,13 +135,22 @@ def advance(keys: Keyring, entry: KeyEntry, *, at: Moment) -> Keyring | Unfollow
 
 
 def _is_key(use: KeyUse, text: str, keys: Keyring) -> bool:
-    if use is KeyUse.LOG:
-        try:
-            key = parse_vkey(text)
-        except MalformedVerifierKey:
-            return False
-        return key.type == ED25519 and key.name == parse_vkey(keys.log[0].text).name
     try:
-        return bool(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError):
+        if use is KeyUse.RECEIPT:
+            _receipt_key(text)
+            return True
+        key = parse_vkey(text)
+    except MalformedVerifierKey:
         return False
+    return key.type == ED25519 and key.name == parse_vkey(keys.log[0].text).name
+
+
+def _receipt_key(text: str) -> EllipticCurvePublicKey:
+    data = parse_base64(text.encode("utf-8"))
+    try:
+        key = load_der_public_key(data or b"")
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
+        raise MalformedVerifierKey("a receipt key is the base64 of an ECDSA P-256 SubjectPublicKeyInfo")
+    return key

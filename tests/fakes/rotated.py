@@ -7,6 +7,7 @@ import secrets
 from dataclasses import replace
 from datetime import timedelta
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -15,6 +16,7 @@ from gatekeeper.model.moment import Moment
 from gatekeeper.tlog.checkpoint import Checkpoint, encode_checkpoint
 from gatekeeper.tlog.entry import encode_entry
 from gatekeeper.tlog.keyhistory import KeyHistory, ShownChange, encode_history
+from gatekeeper.tlog.keyring import endorsement_text
 from gatekeeper.tlog.kinds import KeyEntry, KeyUse
 from gatekeeper.tlog.merkle import prove_consistency, prove_inclusion
 from gatekeeper.tlog.note import Note, NoteSignature, ed25519_vkey, encode_note, encode_vkey
@@ -39,13 +41,18 @@ def key_entry(use: KeyUse, old: str, new: str, *, since: Moment, until: Moment, 
     return replace(entry, **changes)
 
 
+def endorse(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, body: bytes) -> bytes:
+    text = endorsement_text(ORIGIN, body)
+    return key.sign(text) if isinstance(key, Ed25519PrivateKey) else key.sign(text, ec.ECDSA(hashes.SHA256()))
+
+
 class RotatedLog(MemoryLog):
     """`signers` sign every note from now on; `changes` is what the history shows, each with the size of the tree it is proven in."""
 
     def __init__(self, key: Ed25519PrivateKey | None = None) -> None:
         super().__init__(key)
         self.signers = [self.key]
-        self.changes: list[tuple[int, int, bytes]] = []
+        self.changes: list[tuple[int, bytes, int, bytes]] = []
 
     def fork(self) -> RotatedLog:
         fork = RotatedLog(self.key)
@@ -58,10 +65,11 @@ class RotatedLog(MemoryLog):
         lines = tuple(NoteSignature(vkey_of(key).name, vkey_of(key).key_id, key.sign(text)) for key in self.signers)
         return encode_note(Note(text, lines))
 
-    def log_entry(self, entry: KeyEntry) -> int:
-        """Append a `key` entry and keep the checkpoint that first covers it, as whoever signs now signs it."""
-        index = self.append(encode_entry(entry))
-        self.changes.append((index, len(self.entries), self.note()))
+    def log_entry(self, entry: KeyEntry | bytes, key) -> int:
+        """Append a `key` entry endorsed by that key, and keep the checkpoint that first covers it, as whoever signs now signs it."""
+        body = entry if isinstance(entry, bytes) else encode_entry(entry)
+        index = self.append(body)
+        self.changes.append((index, endorse(key, body), len(self.entries), self.note()))
         return index
 
     def rotate(self, new: Ed25519PrivateKey, *, since: Moment | None = None, until: Moment | None = None) -> KeyEntry:
@@ -70,15 +78,15 @@ class RotatedLog(MemoryLog):
         entry = key_entry(
             KeyUse.LOG, encode_vkey(vkey_of(self.signers[-1])), encode_vkey(vkey_of(new)), since=since, until=until or Moment(since + timedelta(days=7))
         )
-        self.log_entry(entry)
+        self.log_entry(entry, self.signers[-1])
         self.signers = [self.signers[-1], new]
         return entry
 
     def shown(self, place: int, size: int | None = None) -> ShownChange:
         size = len(self.entries) if size is None else size
-        index, under, note = self.changes[place]
+        index, endorsement, under, note = self.changes[place]
         growth = tuple(prove_consistency(under, size, self._node)) if under < size else ()
-        return ShownChange(self.entries[index], TlogProof(index, tuple(prove_inclusion(index, under, self._node)), note), growth)
+        return ShownChange(self.entries[index], endorsement, TlogProof(index, tuple(prove_inclusion(index, under, self._node)), note), growth)
 
     def history(self) -> KeyHistory:
         return KeyHistory(self.note(), tuple(self.shown(place) for place in range(len(self.changes))))

@@ -16,7 +16,7 @@ from gatekeeper.tlog.kinds import KeyUse
 from gatekeeper.tlog.logpolicy import LogPolicy, open_cosigned
 from gatekeeper.tlog.note import Note, NoteSignature, encode_note, encode_vkey, parse_note
 from tests.fakes.frames import now
-from tests.fakes.rotated import RotatedLog, key_entry, spki_of, vkey_of
+from tests.fakes.rotated import RotatedLog, endorse, key_entry, spki_of, vkey_of
 
 START = now()
 SOON = Moment(START + timedelta(days=7))
@@ -121,7 +121,7 @@ def test_a_thief_with_the_old_key_after_the_overlap_is_refused():
     for since in (START, AFTER):
         thief, fork = new_key(), stolen.fork()
         fork.signers = [log.key]
-        fork.log_entry(change(log.key, thief, since=since, until=Moment(since + timedelta(days=7))))
+        fork.log_entry(change(log.key, thief, since=since, until=Moment(since + timedelta(days=7))), log.key)
         fork.signers = [thief]
         with pytest.raises(UnknownLog):
             open_followed(fork.note(), keys, policy, fork.history(), at=AFTER)
@@ -132,7 +132,7 @@ def test_a_key_entry_of_one_person_is_no_entry():
     with pytest.raises(MalformedEntry, match="two different people"):
         encode_entry(replace(change(log.key, new_key()), who=("p:" + "1" * 32,)))
     entry = encode_entry(change(log.key, new_key())).replace(b'"p:22222222222222222222222222222222"', b'"p:11111111111111111111111111111111"')
-    log.changes.append((log.append(entry), 2, log.note()))
+    log.log_entry(entry, log.key)
     with pytest.raises(MalformedEntry, match="/who"):
         follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), log.history(), at=START)
 
@@ -153,7 +153,7 @@ def test_a_key_entry_in_a_fork_is_refused():
 def test_a_key_entry_whose_checkpoint_the_new_key_alone_signed_is_refused():
     log, new = log_with(b"one"), new_key()
     log.signers = [new]
-    log.log_entry(change(log.key, new))
+    log.log_entry(change(log.key, new), log.key)
     with pytest.raises(UnknownLog, match="with a key that is trusted here"):
         follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), log.history(), at=START)
 
@@ -201,20 +201,29 @@ def test_an_entry_that_changes_nothing_says_why(entry, at, why):
     assert advance(after_one(A, B), entry, at=at) is why
 
 
-def test_a_forged_entry_in_the_log_keeps_nobody_from_the_honest_ones():
-    log, new = log_with(b"one"), new_key()
+def test_a_row_that_the_replaced_key_did_not_sign_is_not_followed_and_keeps_nobody_from_the_honest_ones():
+    """Whoever writes rows but signs nothing: his entry stands in the tree, under an honest checkpoint, and makes nobody trust his key."""
+    log, new, thief = log_with(b"one"), new_key(), new_key()
+    forged = change(log.key, thief)
+    log.log_entry(forged, thief)
+    assert follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), log.history(), at=START).unfollowed == ((1, Unfollowed.UNENDORSED),)
     log.rotate(new)
-    log.log_entry(change(log.key, new_key()))
+    log.log_entry(change(log.key, new_key()), log.key)
     log.signers = [new]
     log.append(b"more")
     _, followed = opened(log, policy_of(log.key), AFTER, log.history())
-    assert followed.unfollowed == ((2, Unfollowed.SUPERSEDED),)
+    assert followed.unfollowed == ((1, Unfollowed.UNENDORSED), (3, Unfollowed.SUPERSEDED))
     assert followed.keys.in_force(KeyUse.LOG, AFTER) == (text_of(new),)
 
 
 def test_receipt_keys_are_followed_where_some_are_installed():
-    log, old, new = log_with(b"one"), spki_of(ec.generate_private_key(ec.SECP256R1())), spki_of(ec.generate_private_key(ec.SECP256R1()))
-    log.log_entry(key_entry(KeyUse.RECEIPT, old, new, since=START, until=SOON))
+    log, signing, other = log_with(b"one"), ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    old, new = spki_of(signing), spki_of(other)
+    log.log_entry(key_entry(KeyUse.RECEIPT, old, new, since=START, until=SOON), other)
+    unendorsed = follow_history(installed_keys(policy_of(log.key), [old]), policy_of(log.key), log.history(), at=START)
+    assert unendorsed.unfollowed == ((1, Unfollowed.UNENDORSED),)
+    log.changes.clear()
+    log.log_entry(key_entry(KeyUse.RECEIPT, old, new, since=START, until=SOON), signing)
     policy = policy_of(log.key)
     ring = follow_history(installed_keys(policy, [old]), policy, log.history(), at=START).keys
     assert ring.receipt == (TrustedKey(old, new, SOON), TrustedKey(new))
@@ -222,7 +231,7 @@ def test_receipt_keys_are_followed_where_some_are_installed():
     both = follow_history(installed_keys(policy, [old, new]), policy, log.history(), at=START).keys
     assert both.receipt == ring.receipt
     nothing = follow_history(installed_keys(policy), policy, log.history(), at=START)
-    assert (nothing.keys.receipt, nothing.unfollowed) == ((), ((1, Unfollowed.UNKNOWN),))
+    assert (nothing.keys.receipt, nothing.unfollowed) == ((), ((2, Unfollowed.UNKNOWN),))
 
 
 def test_a_history_has_one_spelling_and_bounds():
@@ -246,7 +255,8 @@ def test_an_entry_of_another_kind_is_no_key_entry():
     other = replace(log.shown(0), entry=encode_entry(replace(change(log.key, new_key()), origin="staging.test/log/2026")))
     with pytest.raises(ProofMismatch, match="no key entry of this log"):
         follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), KeyHistory(log.note(), (other,)), at=START)
-    swapped = replace(log.shown(0), entry=encode_entry(change(log.key, new_key())))
+    body = encode_entry(change(log.key, new_key()))
+    swapped = replace(log.shown(0), entry=body, endorsement=endorse(log.key, body))
     with pytest.raises(ProofMismatch):
         follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), KeyHistory(log.note(), (swapped,)), at=START)
 
