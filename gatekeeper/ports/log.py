@@ -60,6 +60,8 @@ class Inclusion:
     size: int
     also: tuple[bytes, ...] = ()
     """a `.tlog-proof` for each further entry that was asked for, against the same checkpoint"""
+    keys: bytes | None = None
+    """the log's `key` entries (`tlog.keyhistory`) against the same checkpoint; None where there are none, or where they were not asked for"""
 
 
 class Log(Protocol):
@@ -73,10 +75,10 @@ class Log(Protocol):
         """
         ...
 
-    async def prove(self, index: int, *, old_size: int = 0, also: Sequence[int] = ()) -> Inclusion:
+    async def prove(self, index: int, *, old_size: int = 0, also: Sequence[int] = (), with_keys: bool = False) -> Inclusion:
         """Wait until a published checkpoint covers `index` and prove inclusion in it, and consistency from `old_size` (0: none).
 
-        `also` are further indices, proven against that same checkpoint.
+        `also` are further indices, proven against that same checkpoint; `with_keys` asks for the history of the log's keys too.
 
         Raises `Unavailable("log-unavailable")` when nothing is published within the sequencer's bound, and `AheadOfLog` where `old_size`
         is larger than what is published.
@@ -109,6 +111,18 @@ class NewTile:
     level: int
     n: int
     data: bytes
+
+
+@dataclass(frozen=True)
+class KeyChangeRow:
+    """A `key` entry with the replaced key's signature of it; nothing of it is believed before that signature has verified."""
+
+    entry: bytes
+    endorsement: bytes
+    index: int | None = None
+    """None: not in the log yet"""
+    note: bytes | None = None
+    """the stored checkpoint of the smallest size that covers it, as it was stored last"""
 
 
 class LogStore(Protocol):
@@ -163,4 +177,12 @@ class LogStore(Protocol):
 
     async def newest_checkpoints(self, count: int) -> list[bytes]:
         """At most `count` signed notes, the largest size first, and of one size the note that was saved last."""
+        ...
+
+    async def add_key_change(self, entry_id: str, entry: bytes, endorsement: bytes) -> None:
+        """Keep a `key` entry that is about to be logged; the first that was kept under an id stands."""
+        ...
+
+    async def key_changes(self) -> list[KeyChangeRow]:
+        """At most 64, in the order of the log, those that are not logged yet last."""
         ...

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from gatekeeper.model.label import Viewer
 from gatekeeper.ports.errors import Unavailable
-from gatekeeper.ports.log import Appended, HeadMoved, LogRefused, NewEntry, NewTile, OutcomeUnknown
+from gatekeeper.ports.log import Appended, HeadMoved, KeyChangeRow, LogRefused, NewEntry, NewTile, OutcomeUnknown
 from gatekeeper.ports.sealed import SealedSlot, StoredSlot
 from gatekeeper.tlog.errors import MalformedProof
 from gatekeeper.tlog.merkle import EMPTY_ROOT, CompactRange
@@ -147,6 +147,16 @@ class PostgresLog:
         """See `LogStore.newest_checkpoints`."""
         rows = await self._read(lambda unit: unit.rows(_Q["newest_checkpoints"], log=self._id, count=count))
         return [row["note"] for row in rows]
+
+    async def add_key_change(self, entry_id: str, entry: bytes, endorsement: bytes) -> None:
+        """See `LogStore.add_key_change`."""
+        kept = {"entry_id": entry_id, "entry": entry, "endorsement": endorsement}
+        await self._bridge.write(lambda unit: unit.run(_Q["add_key_change"], log=self._id, **kept), cause_code=LOG_GONE)
+
+    async def key_changes(self) -> list[KeyChangeRow]:
+        """See `LogStore.key_changes`."""
+        rows = await self._read(lambda unit: unit.rows(_Q["key_changes"], log=self._id))
+        return [KeyChangeRow(row["entry"], row["endorsement"], row["idx"], row["note"]) for row in rows]
 
     @property
     def _id(self) -> int:

@@ -24,9 +24,9 @@ from gatekeeper.ports.vault import CasMismatch, HeadRecord, LogVault
 from gatekeeper.tlog.checkpoint import Checkpoint, VerifiedCheckpoint, encode_checkpoint, open_checkpoint
 from gatekeeper.tlog.errors import TlogError
 from gatekeeper.tlog.note import Note, encode_note, parse_note
-from gatekeeper.tlog.signature import NoteSignature, VerifierKey
 from gatekeeper.tlog.tile import TileEdge
 
+from .signer import NoteSigner
 from .tree import Published, TreeReader, refused
 from .witnessing import WitnessAhead, Witnessing
 
@@ -54,9 +54,15 @@ class Publisher:
     """Signs and publishes as the leader, or follows what the leader published. Used by one task at a time."""
 
     def __init__(
-        self, store: LogStore, vault: LogVault, reader: TreeReader, key: VerifierKey, clock: Callable[[], datetime], witnessing: Witnessing
+        self,
+        store: LogStore,
+        vault: LogVault,
+        reader: TreeReader,
+        signer: NoteSigner,
+        clock: Callable[[], datetime],
+        witnessing: Witnessing,
     ) -> None:
-        self._store, self._vault, self._reader, self._key, self._clock = store, vault, reader, key, clock
+        self._store, self._vault, self._reader, self._signer, self._clock = store, vault, reader, signer, clock
         self._witnessing = witnessing
         self.published: Published | None = None
         self.open = False
@@ -136,9 +142,9 @@ class Publisher:
         return edge.size > self.published.size or self._clock() - self.published.at >= REPUBLISH
 
     async def _signed(self, edge: TileEdge) -> bytes:
-        text = encode_checkpoint(Checkpoint(self._key.name, edge.size, edge.root()))
-        signature = await self._vault.sign(text)
-        note = encode_note(Note(text, (NoteSignature(self._key.name, self._key.key_id, signature),)))
+        text = encode_checkpoint(Checkpoint(self._signer.name, edge.size, edge.root()))
+        published = 0 if self.published is None else self.published.size
+        note = encode_note(Note(text, await self._signer.sign(text, size=edge.size, published=published)))
         self._opened(note)
         return note
 
@@ -239,7 +245,7 @@ class Publisher:
 
     def _opened(self, note: bytes) -> VerifiedCheckpoint:
         try:
-            return open_checkpoint(note, self._key)
+            return open_checkpoint(note, *self._signer.keys)
         except TlogError:
             raise refused("a checkpoint does not verify under the log's key") from None
 

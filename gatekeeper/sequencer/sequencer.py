@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Final
@@ -22,6 +22,7 @@ from gatekeeper.ports.log import (
     EntryConflict,
     HeadMoved,
     Inclusion,
+    KeyChangeRow,
     LogFull,
     LogRefused,
     LogStore,
@@ -32,6 +33,7 @@ from gatekeeper.ports.log import (
 from gatekeeper.ports.vault import LogVault
 from gatekeeper.tlog.consistency import Growth, encode_growth
 from gatekeeper.tlog.entry import encode_entry, parse_entry
+from gatekeeper.tlog.keyhistory import KeyHistory, encode_history
 from gatekeeper.tlog.kinds import OriginEntry
 from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.tlog.merkle import (
@@ -43,10 +45,12 @@ from gatekeeper.tlog.merkle import (
     prove_inclusion,
 )
 from gatekeeper.tlog.proof import TlogProof, encode_proof
-from gatekeeper.tlog.signature import ed25519_vkey
+from gatekeeper.tlog.signature import VerifierKey
 from gatekeeper.tlog.tile import MAX_ENTRY, TILE_WIDTH, TileEdge
 
+from .keychanges import KeyChanges, KeyWanted, LogRotation
 from .publisher import Publisher
+from .signer import Succession
 from .tree import Published, TreeReader, refused
 from .witnessing import Witnessed, Witnessing, WitnessPlan
 
@@ -98,11 +102,21 @@ class Sequencer:
     """`ports.log.Log` over a `LogStore` and a `LogVault`. Nothing works before `run` has started."""
 
     def __init__(
-        self, store: LogStore, vault: LogVault, *, opening: OriginEntry, clock: Callable[[], datetime], witnesses: WitnessPlan | None = None
+        self,
+        store: LogStore,
+        vault: LogVault,
+        *,
+        opening: OriginEntry,
+        clock: Callable[[], datetime],
+        witnesses: WitnessPlan | None = None,
+        rotation: LogRotation | None = None,
     ) -> None:
-        """`opening` becomes entry 0 of an empty log; its origin is ours. `clock` gives aware times. Without witnesses none are asked for."""
+        """`opening` becomes entry 0 of an empty log; its origin is ours. `clock` gives aware times. Without witnesses none are asked for.
+
+        `rotation`: keys beside the vault's.
+        """
         self._store, self._vault, self._opening, self._clock = store, vault, opening, clock
-        self._reader = TreeReader(store)
+        self._reader, self._rotation = TreeReader(store), rotation or LogRotation()
         self._send, self._receive = trio.open_memory_channel[_Waiting](QUEUE)
         self._waiting: set[_Waiting] = set()
         # Durable as far as this replica knows; only ever grows. `_sure` is false after any doubt about the last commit.
@@ -114,6 +128,7 @@ class Sequencer:
         self._plan = witnesses
         self._witnessing: Witnessing | None = None
         self._publisher: Publisher | None = None
+        self._keys: KeyChanges | None = None
         self._wanted = trio.Event()
         self._turned = trio.Event()
         self._proving = 0
@@ -150,7 +165,7 @@ class Sequencer:
         finally:
             self._waiting.discard(waiting)
 
-    async def prove(self, index: int, *, old_size: int = 0, also: Sequence[int] = ()) -> Inclusion:
+    async def prove(self, index: int, *, old_size: int = 0, also: Sequence[int] = (), with_keys: bool = False) -> Inclusion:
         """See `Log.prove`. Negative numbers are bugs and raise ValueError."""
         if min(index, old_size, *also) < 0:
             raise ValueError("an index and a size are not negative")
@@ -173,7 +188,25 @@ class Sequencer:
             growth=encode_growth(Growth(old_size, growth, view.note)),
             size=view.size,
             also=tuple(encode_proof(TlogProof(other, prove_inclusion(other, view.size, node), view.note)) for other in also),
+            keys=await self._keys.history(view) if with_keys and self._keys is not None else None,
         )
+
+    async def key_history(self) -> bytes | None:
+        """The log's `key` entries against the newest published checkpoint (`tlog.keyhistory`); None while nothing is published."""
+        view = self.published()
+        if view is None or self._keys is None:
+            return None
+        return await self._keys.history(view) or encode_history(KeyHistory(view.note, ()))
+
+    def newest_key(self) -> VerifierKey | None:
+        """The log key to install verifiers with today; None before `run` has started."""
+        return None if self._keys is None else self._keys.signer.newest
+
+    async def log_key_change(self, made: Callable[[], Awaitable[KeyChangeRow]], wanted: KeyWanted) -> Succession:
+        """See `KeyChanges.log`; entries go through this sequencer."""
+        if self._keys is None:
+            raise self._unavailable()
+        return await self._keys.log(made, wanted, self.append)
 
     def published(self) -> Published | None:
         """The newest published checkpoint; None before the first."""
@@ -220,10 +253,12 @@ class Sequencer:
         self._witnessing.fail_open = True
 
     async def _start(self) -> None:
-        key = ed25519_vkey(self._opening.origin, await self._vault.public_key())
-        self._witnessing = Witnessing(self._plan or WitnessPlan(LogPolicy(log=key)), self._reader)
-        publisher = Publisher(self._store, self._vault, self._reader, key, self._clock, self._witnessing)
+        signer = await self._rotation.signer(self._opening.origin, self._vault, self._clock)
+        self._keys = KeyChanges(self._store, self._reader, signer)
+        self._witnessing = Witnessing(self._plan or WitnessPlan(LogPolicy(log=signer.newest)), self._reader)
+        publisher = Publisher(self._store, self._vault, self._reader, signer, self._clock, self._witnessing)
         await self._store.load_head()  # opens the origin's rows
+        await self._keys.start(self._clock())
         _, stored = await publisher.verify_heads()
         if stored is not None:
             self._edge = stored.edge

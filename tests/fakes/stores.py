@@ -14,7 +14,7 @@ import trio
 from gatekeeper.model.ping import WAITING, State, may_move
 from gatekeeper.ports.entries import MAX_PAGE, EntryHit
 from gatekeeper.ports.errors import Rejected, Unavailable
-from gatekeeper.ports.log import Appended, HeadMoved, OutcomeUnknown
+from gatekeeper.ports.log import Appended, HeadMoved, KeyChangeRow, OutcomeUnknown
 from gatekeeper.ports.observations import ObservedPlace
 from gatekeeper.ports.pings import Held, IdempotencyConflict, Ping, PingEvent, StalePing
 from gatekeeper.ports.sealed import StoredSlot
@@ -495,7 +495,7 @@ class FakePeople(_Store):
 class _LogRows:
     def __init__(self):
         self.head = CompactRange.empty()
-        self.entries, self.by_id, self.tiles, self.notes = [], {}, {}, []
+        self.entries, self.by_id, self.tiles, self.notes, self.key_changes = [], {}, {}, [], {}
         self.sealed = {}
         self.turn, self.turn_of = trio.Lock(), None
 
@@ -591,3 +591,19 @@ class FakeLogStore(_Store):
     async def newest_checkpoint(self):
         async with self._faults.around("newest_checkpoint"):
             return max(enumerate(self.rows.notes), key=lambda item: (item[1][0], item[0]))[1][1] if self.rows.notes else None
+
+    async def add_key_change(self, entry_id, entry, endorsement):
+        async with self._faults.around("add_key_change"):
+            self.rows.key_changes.setdefault(entry_id, (entry, endorsement))
+
+    async def key_changes(self):
+        async with self._faults.around("key_changes"):
+            found = [self._key_change(entry_id, *row) for entry_id, row in self.rows.key_changes.items()]
+            return sorted(found, key=lambda row: (row.index is None, row.index))
+
+    def _key_change(self, entry_id, entry, endorsement):
+        logged = self.rows.by_id.get(entry_id)
+        if logged is None or logged.body != entry:
+            return KeyChangeRow(entry, endorsement)
+        covering = [(size, -number, note) for number, (size, note) in enumerate(self.rows.notes) if size > logged.index]
+        return KeyChangeRow(entry, endorsement, logged.index, min(covering)[2] if covering else None)

@@ -63,3 +63,16 @@ where $note::bytea is distinct from (select note from checkpoint where log = $lo
 -- name: newest_checkpoints
 -- no-viewer: signed notes are made to be shown
 select note from checkpoint where log = $log order by size desc, seq desc limit $count::int;
+
+-- name: add_key_change
+insert into log_key_change (log, entry_id, entry, endorsement) values ($log::int, $entry_id, $entry, $endorsement) on conflict do nothing;
+
+-- name: key_changes
+-- no-viewer: key entries are public, and so are signed notes
+select change.entry, change.endorsement, entry.idx,
+    (select note from checkpoint where log = change.log and size > entry.idx order by size, seq desc limit 1) as note
+from log_key_change change
+left join log_entry entry on entry.log = change.log and entry.entry_id = change.entry_id and entry.body = change.entry
+where change.log = $log::int
+order by entry.idx nulls last, change.entry_id
+limit 64;
