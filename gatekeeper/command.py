@@ -28,6 +28,7 @@ from gatekeeper.adapters.vault import VaultAddress
 from gatekeeper.api.listen import CannotListen
 from gatekeeper.bootstrap import BootstrapRefused
 from gatekeeper.config_report import Config
+from gatekeeper.deploy.rotate import RotationRefused
 from gatekeeper.exits import Exit, Failure
 from gatekeeper.hidden import hide_memory
 from gatekeeper.layout_file import BadLayout
@@ -116,7 +117,7 @@ def _ending(error: BaseException) -> tuple[Exit, str]:
             return Exit.USAGE, str(error)
         case PolicyError():
             return Exit.DENIED, f"the policy is refused ({error.code}): {error}"
-        case LogRefused():
+        case LogRefused() | RotationRefused():
             return Exit.DENIED, str(error)
         case LoginLost() | BootstrapRefused():
             return Exit.REMOTE, str(error)

@@ -17,7 +17,6 @@ from cryptography import x509
 
 from gatekeeper.adapters.ssh import SshTarget
 from gatekeeper.adapters.vault import DEADLINE_S, Connection, VaultAddress, VaultSession, integer_of
-from gatekeeper.adapters.vault_decide import VaultDecide
 from gatekeeper.adapters.vault_log import VaultLog
 from gatekeeper.api.operator import Probe
 from gatekeeper.crossing import in_thread
@@ -25,6 +24,7 @@ from gatekeeper.model.readiness import NEEDED, Part, Word
 from gatekeeper.policy.document import Policy
 from gatekeeper.ports.errors import Denied, PortError, Untrustworthy
 from gatekeeper.ports.target import TargetAddress, TargetUnavailable
+from gatekeeper.ports.vault import DecideVault
 from gatekeeper.postgres.database import Database
 from gatekeeper.sequencer import Sequencer
 
@@ -43,7 +43,7 @@ class Watched:
     sequencer: Sequencer
     vault: VaultAddress
     vault_log: VaultLog
-    vault_decide: VaultDecide
+    vault_decide: DecideVault
     vault_act: VaultSession
     policy: Callable[[], Policy]
     policy_trouble: Callable[[], str | None]

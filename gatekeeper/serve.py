@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,6 @@ from gatekeeper.adapters.layout import open_layout
 from gatekeeper.adapters.ssh import SshTarget
 from gatekeeper.adapters.vault import VaultAddress, VaultSession, WrappedSecret, login
 from gatekeeper.adapters.vault_act import DeployTarget, VaultAct
-from gatekeeper.adapters.vault_decide import VaultDecide
-from gatekeeper.adapters.vault_log import VaultLog
 from gatekeeper.adapters.vault_relay import VaultRelay
 from gatekeeper.adapters.witness import open_witnesses
 from gatekeeper.api.admission import MOST, Bounds
@@ -45,11 +44,11 @@ from gatekeeper.policy.load import PolicyError
 from gatekeeper.ports.errors import PortError
 from gatekeeper.postgres.database import open_database
 from gatekeeper.readiness import Watched, probes
+from gatekeeper.rotation import carry_out_rotations, pinned_keys
 from gatekeeper.sequencer import Sequencer, WitnessPlan
 from gatekeeper.settings import BadSettings, Listen, Settings, WitnessSettings, Wrapped
 from gatekeeper.tlog.entry import Cause, OriginEntry
 from gatekeeper.tlog.logpolicy import LogPolicy
-from gatekeeper.tlog.note import parse_vkey
 from gatekeeper.web.pages import page_routes
 
 VERSION: Final = "0.1.0"
@@ -78,21 +77,19 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
         loop = await stack.enter_async_context(open_loop_thread("pingee-ssh"))
         git = open_git(settings.state / "git")
         policy_source = await _policy(settings, git)
-        vkey = parse_vkey(settings.vault.log_vkey)
-        vault_log = VaultLog(sessions["log"], settings.instance, public_key=vkey.public, key_version=settings.vault.key_version)
-        vault_decide = VaultDecide(
-            sessions["decide"], settings.instance, public_key_pem=settings.vault.receipt_key, key_version=settings.vault.key_version
-        )
+        keys = pinned_keys(settings, sessions["log"], sessions["decide"])
         log_store = database.log(settings.origin)
         witnesses = await stack.enter_async_context(_witnesses(settings))
-        sequencer = Sequencer(log_store, vault_log, opening=_opening(settings), clock=clock, witnesses=witnesses)
+        sequencer = Sequencer(
+            log_store, keys.log_vault, opening=_opening(settings), clock=clock, witnesses=witnesses, rotation=keys.log_rotation
+        )
         target = SshTarget(loop)
         parts = Parts(
             instance=settings.instance,
             origin=settings.origin,
             public_url=settings.public_url,
             allow_s=settings.allow_s,
-            receipt_keys=(settings.vault.receipt_key,),
+            receipt_keys=keys.receipt_keys,
             policy=policy_source,
             pings=database.pings,
             locks=database.locks,
@@ -103,7 +100,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             people=database.people,
             log=sequencer,
             entries=database.entries(settings.origin),
-            decide_vault=vault_decide,
+            decide_vault=keys.decide_vault,
             act_vault=VaultAct(sessions["act"], settings.instance, _deploy_targets(settings), clock=clock),
             relay=VaultRelay(_address(settings)),
             artifacts=await open_layout(settings.artifacts),
@@ -121,19 +118,21 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             logged = None if settings.witnesses is None else await log_witness_change(parts, log_store, _wanted(settings, settings.witnesses))
             if logged and settings.witnesses is not None and settings.witnesses.fail_open:
                 sequencer.publish_without_quorum()
+            await carry_out_rotations(keys, parts, sequencer, settings.operator_keys)
             await nursery.start(run_worker, parts)
             nursery.start_soon(run_indexer, parts.entries, log_store, partial(_published_size, sequencer))
             nursery.start_soon(run_observer, parts, settings.observe_s)
             nursery.start_soon(_refresh_policy, parts, policy_source, settings)
-            log_policy = LogPolicy(log=vkey) if witnesses is None else witnesses.policy
+            newest = sequencer.newest_key() or keys.log_key
+            log_policy = LogPolicy(log=newest) if witnesses is None else replace(witnesses.policy, log=newest)
             app = build_app(parts, sequencer, log_policy, pages=[page_routes(parts)], max_blob=settings.max_blob, closing=closing)
             needed, details = probes(
                 Watched(
                     database=database,
                     sequencer=sequencer,
                     vault=_address(settings),
-                    vault_log=vault_log,
-                    vault_decide=vault_decide,
+                    vault_log=keys.log_vault,
+                    vault_decide=keys.decide_vault,
                     vault_act=sessions["act"],
                     policy=policy_source.current,
                     policy_trouble=lambda: policy_source.trouble,

@@ -26,7 +26,11 @@
     ca_file = "vault-ca.pem"
     log_key = "production.vkey"            # the log's verifier key
     receipt_key = "production-receipt.pem"
-    key_version = 1
+    key_version = 1                        # may be left out: then the version at which the vault keeps each of the two keys
+    log_key_order = "rotate-log.order"     # may be left out: two people's order that names the key to follow log_key (docs/operating.md)
+    receipt_key_order = "rotate.order"     # may be left out: likewise for receipt_key
+    past_log_keys = ["old.vkey"]           # may be left out: keys that log_key replaced; what they signed stays readable
+    past_receipt_keys = ["old.pem"]        # may be left out: likewise for receipt_key
 
     [policy]
     remote = "https://git.example/policy.git"
@@ -90,6 +94,8 @@ MAX_ALLOW_S: Final = 3600
 CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 """The variable in which systemd names the directory of a unit's credentials (systemd.exec(5))."""
 OBSERVE_S: Final = 60
+MAX_PAST: Final = 64
+"""keys of one use that were replaced"""
 
 
 class BadSettings(ValueError):
@@ -116,7 +122,13 @@ class VaultSettings:
     ca_file: Path
     log_vkey: str
     receipt_key: bytes
-    key_version: int
+    key_version: int | None
+    """None: the version at which the vault keeps the pinned key"""
+    log_key_order: bytes | None = None
+    """an order by two people to let another key follow"""
+    receipt_key_order: bytes | None = None
+    past_log_vkeys: tuple[str, ...] = ()
+    past_receipt_keys: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -282,7 +294,11 @@ class _Reading:
             ca_file=self.path(fields, "ca_file"),
             log_vkey=self._pinned(fields, "log_key").strip(),
             receipt_key=self._pinned(fields, "receipt_key").encode(),
-            key_version=fields.integer("key_version", minimum=1, maximum=10_000),
+            key_version=fields.optional("key_version", partial(fields.integer, minimum=1, maximum=10_000)),
+            log_key_order=self._order(fields, "log_key_order"),
+            receipt_key_order=self._order(fields, "receipt_key_order"),
+            past_log_vkeys=tuple(text.strip() for text in self._past(fields, "past_log_keys")),
+            past_receipt_keys=tuple(text.encode() for text in self._past(fields, "past_receipt_keys")),
         )
         fields.done()
         return vault
@@ -355,6 +371,14 @@ class _Reading:
             remedy = "start it by its unit, or set the variable to the directory that the unit's LoadCredential= names"
             raise fields.error(key, f"is a credential, and {CREDENTIALS} is not set: {remedy}")
         return Path(directory) / text.partition("/")[2]
+
+    def _order(self, fields: Fields, key: str) -> bytes | None:
+        return _text(self.path(fields, key)).encode() if fields.optional(key, fields.raw) is not None else None
+
+    def _past(self, fields: Fields, key: str) -> list[str]:
+        files = fields.optional(key, partial(fields.texts, max_items=MAX_PAST, max_length=1024)) or ()
+        inner = Fields({str(number): file for number, file in enumerate(files)}, fields.at(key))
+        return [self._pinned(inner, str(number)) for number in range(len(files))]
 
     def _pinned(self, fields: Fields, key: str) -> str:
         file = self.path(fields, key)

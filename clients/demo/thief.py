@@ -130,9 +130,9 @@ class Thief:
         return Forged(receipt, entry)
 
     def _sign(self, role: str, key: str, message: bytes, extra: Mapping[str, object]) -> bytes:
-        body = {"input": base64.b64encode(message).decode(), "key_version": self.settings.vault.key_version, **extra}
+        body = {"input": base64.b64encode(message).decode(), "key_version": self.settings.vault.key_version or 1, **extra}
         answer = self.logins[role].write(f"transit/sign/{self.settings.instance}-{key}", body)
-        return transit_signature(text_of(answer, "data", "signature"), self.settings.vault.key_version)
+        return transit_signature(text_of(answer, "data", "signature"), self.settings.vault.key_version or 1)
 
 
 _ECDSA: Final = {"hash_algorithm": "sha2-256", "marshaling_algorithm": "asn1"}

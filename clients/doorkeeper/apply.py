@@ -39,6 +39,7 @@ from .cosign import Cosigner, load_cosigner
 from .files import Place, Unreadable, make_private, write_durably
 from .incoming import Incoming, WrongBytes
 from .keep import forget_all_but, is_kept, keep_artifact, open_kept
+from .keys import Fork, believe
 from .record import Record
 from .settings import join_settings, parse_settings
 from .state import ComponentMemory, KeptRelease, Memory, Outcome, Release, Remembered, SpentOrder, save_memory
@@ -91,6 +92,10 @@ class Doorkeeper:
     def open(cls, place: Place, pinned: Pinned, *, say: Say, now: Now) -> Doorkeeper:
         """Raises `Unreadable` where the cosigner's key is not there."""
         return cls(place, pinned, Record(place), load_cosigner(place, pinned.target), say, now)
+
+    def believed(self, memory: Memory) -> Pinned:
+        """The installed files with the keys that were followed."""
+        return believe(self.pinned, memory, self.now()).pinned
 
     def recover(self, memory: Memory) -> Memory:
         """Put back what a crash left in between, and away what it left half-written. Called with the lock held, before anything else."""
@@ -150,7 +155,7 @@ class Doorkeeper:
     def refuse(self, named: Digest, refusal: Refusal) -> None:
         """Write a refusal into the record, and keep both notes of a fork."""
         self.record.append(self.now(), "refused", {"receipt": named, "code": refusal.reason, "detail": refusal.detail[:MAX_DETAIL]})
-        if isinstance(refusal, checks.Fork):
+        if isinstance(refusal, Fork):
             with _own_disk("the evidence of a fork could not be kept"):
                 make_private(self.place.forks)
                 if sum(1 for _ in self.place.forks.iterdir()) < MAX_FORKS:
@@ -159,8 +164,10 @@ class Doorkeeper:
 
     def _read_offer(self, incoming: Incoming, parts: dict[PartName, PartSpec], named: Digest, memory: Memory) -> checks.Verdicts:
         read: dict[PartName, bytes] = {}
-        for name in (PartName.RECEIPT, PartName.PROOF, PartName.CONSISTENCY):
+        for name in (PartName.RECEIPT, PartName.PROOF, PartName.CONSISTENCY, PartName.KEYS):
             if name not in parts:
+                if name is PartName.KEYS:
+                    continue
                 return Refusal("receipt-missing", f"the frame has no {name.value}")
             try:
                 read[name] = incoming.part(parts[name])
@@ -171,6 +178,7 @@ class Doorkeeper:
             proof=read[PartName.PROOF],
             consistency=read[PartName.CONSISTENCY],
             opening=PartName.OPENING in parts,
+            keys=read.get(PartName.KEYS),
         )
         return checks.check_offer(offer, named=named, pinned=self.pinned, memory=memory, at=self.now())
 
@@ -216,7 +224,7 @@ class Doorkeeper:
         if PartName.ROLLBACK_BUNDLE not in parts:
             return None
         data = incoming.part(parts[PartName.ROLLBACK_BUNDLE])
-        bundle = check_arriving(data, found, self.pinned)
+        bundle = check_arriving(data, found, self.now())
         return bundle if isinstance(bundle, Refusal) else _Arrived(data, bundle)
 
     def _read_kept(
@@ -263,7 +271,7 @@ class Doorkeeper:
             override=None if previous is None else previous.override,
         )
         checkpoint = Remembered(found.checkpoint.origin, found.checkpoint.size, found.checkpoint.root, found.checkpoint.note)
-        memory = replace(memory, checkpoint=checkpoint).with_component(slot.name, component)
+        memory = replace(memory, checkpoint=checkpoint, keys=found.believed.keys).with_component(slot.name, component)
         # Recorded first: a record that cannot be written refuses while the receipt is still unspent.
         self.record.append(at, "accepted", {"receipt": found.receipt, "artifact": statement.subject, "index": found.index})
         memory = self._store_bundle(slot, received.bundle, memory)

@@ -10,9 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gatekeeper.model.digest import Digest
+from gatekeeper.model.moment import Moment
 from gatekeeper.model.receipt import parse_receipt, receipt_id
 from gatekeeper.model.verified import Refusal
 from gatekeeper.tlog.checkpoint import Checkpoint
+from gatekeeper.tlog.entry import parse_entry
+from gatekeeper.tlog.errors import TlogError
+from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.verify.inclusion import check_inclusion
 from gatekeeper.verify.receipt import verify_decision_statement
 from gatekeeper.verify.rollback import BundleMember, verify_rollback_bundle
@@ -43,13 +47,16 @@ class Bundle:
 
 
 def check_bundle(data: bytes, component: str, pinned: Pinned) -> Bundle | Refusal:
-    """Whether a bundle is the gatekeeper's, for this component here, with nothing in it but logged Allows. Raises ValueError for other bytes."""
-    return _check(data, component, pinned, None)
+    """Whether a bundle is the gatekeeper's, for this component here, with nothing in it but logged Allows. Raises ValueError for other bytes.
+
+    It was accepted when it arrived, so keys that were replaced since are good for it.
+    """
+    return _check(data, component, pinned, None, None)
 
 
-def check_arriving(data: bytes, found: Acceptable, pinned: Pinned) -> Bundle | Refusal:
+def check_arriving(data: bytes, found: Acceptable, at: Moment) -> Bundle | Refusal:
     """As `check_bundle`, for the bundle of a frame: its first member is the frame's receipt, and all stand under the frame's checkpoint."""
-    bundle = _check(data, found.statement.component, pinned, found.checkpoint.checkpoint)
+    bundle = _check(data, found.statement.component, found.believed.pinned, found.checkpoint.checkpoint, at)
     if isinstance(bundle, Refusal):
         return bundle
     if not bundle.members or bundle.members[0].receipt != found.receipt:
@@ -57,8 +64,8 @@ def check_arriving(data: bytes, found: Acceptable, pinned: Pinned) -> Bundle | R
     return bundle
 
 
-def _check(data: bytes, component: str, pinned: Pinned, under: Checkpoint | None) -> Bundle | Refusal:
-    verified = verify_rollback_bundle(data, pinned.receipt_keys)
+def _check(data: bytes, component: str, pinned: Pinned, under: Checkpoint | None, at: Moment | None) -> Bundle | Refusal:
+    verified = verify_rollback_bundle(data, pinned.receipt_keys_at(at))
     if isinstance(verified, Refusal):
         return verified
     bundle, target = verified.value, pinned.target
@@ -67,19 +74,24 @@ def _check(data: bytes, component: str, pinned: Pinned, under: Checkpoint | None
         return Refusal("receipt-other-target", "the rollback bundle is for another target, environment or component")
     members = []
     for raw in bundle.members:
-        member = _check_member(raw, component, pinned, under)
+        member = _check_member(raw, component, pinned, under, pinned.policy_at(at))
         if isinstance(member, Refusal):
             return Refusal(member.reason, f"rollback bundle: {member.detail}")
         members.append(member)
     return Bundle(component, tuple(members), bundle.reported)
 
 
-def _check_member(raw: BundleMember, component: str, pinned: Pinned, under: Checkpoint | None) -> Member | Refusal:
+def _check_member(raw: BundleMember, component: str, pinned: Pinned, under: Checkpoint | None, policy: LogPolicy) -> Member | Refusal:
     receipt = parse_receipt(raw.receipt)
-    statement = verify_decision_statement(receipt.statement, pinned.receipt_keys)
+    try:
+        # A receipt of long ago stays what it was: its key is the one of its date, which stands in the entry, which the log holds.
+        keys = pinned.receipt_keys_at(parse_entry(receipt.entry).at)
+    except TlogError as error:
+        return Refusal("receipt-missing", f"the entry of a member is no entry: {error}")
+    statement = verify_decision_statement(receipt.statement, keys)
     if isinstance(statement, Refusal):
         return statement
-    inclusion = check_inclusion(receipt, raw.proof, statement, pinned.log_policy)
+    inclusion = check_inclusion(receipt, raw.proof, statement, policy)
     if isinstance(inclusion, Refusal):
         return inclusion
     if under is not None and inclusion.checkpoint.checkpoint != under:

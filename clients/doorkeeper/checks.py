@@ -1,7 +1,8 @@
 """What a doorkeeper asks of a frame before it believes it: log format, section 3, in its order. Pure: bytes and values in, an answer out.
 
-1. The receipt is there and is the one that the credential names; its statement is signed by a pinned receipt key (`bad-signature`); its entry
-   is that statement's, and stands in the pinned log: origin, log signature, witness quorum, inclusion (`receipt-missing`).
+1. The receipt is there and is the one that the credential names; its statement is signed by a receipt key that is pinned, or that followed one
+   that is (`keys`), and is in force today (`bad-signature`); its entry is that statement's, and stands in the pinned log: origin, log signature,
+   witness quorum, inclusion (`receipt-missing`).
 2. The checkpoint extends the one remembered (`log-fork`; a proof from another size, or a smaller checkpoint, is `Stale`).
 3. An Allow in mode warn or enforce, for this instance, environment, component and target (`receipt-other-target`), before its `not_after`
    (`allow-expired`), with an index above the last one accepted for the component (`receipt-replayed`), not sealed (`sealed-not-allowed`).
@@ -32,6 +33,7 @@ from gatekeeper.verify.inclusion import check_inclusion
 from gatekeeper.verify.receipt import verify_decision_statement
 
 from .artifact import Contents, Run
+from .keys import Believed, Fork, believe, follow
 from .state import Memory
 from .target import Pinned
 
@@ -44,6 +46,7 @@ class Offer:
     proof: bytes | None
     consistency: bytes | None
     opening: bool
+    keys: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -54,20 +57,14 @@ class Behind:
 
 
 @dataclass(frozen=True)
-class Fork(Refusal):
-    """Two signed notes of one log that contradict each other, or that were not shown to agree: kept as evidence."""
-
-    notes: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
 class Acceptable:
-    """Everything about the decision holds, here and now."""
+    """Everything about the decision holds, here and now; `believed` are the keys that it holds under."""
 
     statement: DecisionStatement
     receipt: Digest
     index: int
     checkpoint: VerifiedCheckpoint
+    believed: Believed
 
 
 Verdicts: TypeAlias = Acceptable | Behind | Refusal
@@ -80,16 +77,21 @@ def check_offer(offer: Offer, *, named: Digest, pinned: Pinned, memory: Memory, 
     if receipt_id(offer.receipt) != named:
         return Refusal("receipt-missing", "the receipt is not the one that the credential names")
     receipt = parse_receipt(offer.receipt)
-    statement = verify_decision_statement(receipt.statement, pinned.receipt_keys)
+    believed = _check_keys(offer, believe(pinned, memory, at), at)
+    if isinstance(believed, Refusal):
+        return believed
+    pinned = believed.pinned
+    # By our own clock and not by the receipt's date: a stolen key could write any date.
+    statement = verify_decision_statement(receipt.statement, pinned.receipt_keys_at(at))
     if isinstance(statement, Refusal):
         return Refusal("bad-signature", statement.detail)
-    inclusion = check_inclusion(receipt, offer.proof, statement, pinned.log_policy)
+    inclusion = check_inclusion(receipt, offer.proof, statement, pinned.policy_at(at))
     if isinstance(inclusion, Refusal):
         return inclusion
-    grown = _check_growth(offer.consistency, inclusion, pinned, memory)
+    grown = _check_growth(offer.consistency, inclusion, pinned, memory, at)
     if grown is not None:
         return grown
-    acceptable = Acceptable(statement.value, named, inclusion.index, inclusion.checkpoint)
+    acceptable = Acceptable(statement.value, named, inclusion.index, inclusion.checkpoint, believed)
     return _check_decision(acceptable, pinned, memory, at, sealed=offer.opening) or acceptable
 
 
@@ -140,16 +142,24 @@ def remembered_checkpoint(pinned: Pinned, memory: Memory) -> tuple[Checkpoint, b
         known = memory.checkpoint
         return Checkpoint(known.origin, known.size, known.root), known.note
     if pinned.first_checkpoint is not None:
-        return open_checkpoint(pinned.first_checkpoint, pinned.log_policy.log).checkpoint, pinned.first_checkpoint
+        policy = pinned.policy_at(None)
+        return open_checkpoint(pinned.first_checkpoint, policy.log, *policy.also).checkpoint, pinned.first_checkpoint
     return None
 
 
-def _check_growth(consistency: bytes, inclusion: VerifiedInclusion, pinned: Pinned, memory: Memory) -> Behind | Refusal | None:
+def _check_keys(offer: Offer, believed: Believed, at: Moment) -> Believed | Refusal:
+    if offer.keys is None or offer.consistency is None:
+        return believed
+    return follow(believed, offer.keys, parse_growth(offer.consistency).checkpoint, at)
+
+
+def _check_growth(consistency: bytes, inclusion: VerifiedInclusion, pinned: Pinned, memory: Memory, at: Moment) -> Behind | Refusal | None:
     growth = parse_growth(consistency)
     remembered = remembered_checkpoint(pinned, memory)
     known, known_note = (None, None) if remembered is None else remembered
     try:
-        grown = open_checkpoint(growth.checkpoint, pinned.log_policy.log)
+        policy = pinned.policy_at(at)
+        grown = open_checkpoint(growth.checkpoint, policy.log, *policy.also)
     except TlogError as error:
         return Refusal("receipt-missing", f"the consistency proof leads to no checkpoint of the log: {error}")
     if grown.checkpoint != inclusion.checkpoint.checkpoint:

@@ -147,12 +147,12 @@ def may_bring_back(place: Place, pinned: Pinned, memory: Memory) -> list[tuple[s
 
 
 def _find(door: Doorkeeper, digest: Digest, memory: Memory) -> _Found | Refusal:
-    for name, kept in may_bring_back(door.place, door.pinned, memory):
+    for name, kept in may_bring_back(door.place, door.believed(memory), memory):
         slot, component = door.pinned.target.component(name), memory.component(name)
         if kept.artifact == digest and slot is not None and component is not None:
             return _Found(slot, component, kept)
     for name, _ in memory.components:
-        bundle = _bundle(door.place, name, door.pinned)
+        bundle = _bundle(door.place, name, door.believed(memory))
         if isinstance(bundle, Refusal):
             return Refusal("override-scope", f"the rollback bundle of {name} does not hold: {bundle.detail}")
     where = "what is kept here" if door.pinned.target.override_any else "the rollback bundle, or was never healthy here, or is no longer kept"

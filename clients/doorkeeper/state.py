@@ -19,6 +19,9 @@ from gatekeeper.model.strictjson import parse_object
 from .files import Place, Unreadable, read_bounded, write_durably
 
 MAX_STATE: Final = 1024 * 1024
+MAX_KEYS: Final = 256 * 1024
+"""bytes of all key histories together"""
+MAX_ORIGINS: Final = 8
 MAX_ORDERS: Final = 32
 """override orders remembered: those that could still be used, and those not reported yet"""
 
@@ -114,6 +117,8 @@ class Memory:
     """what ran before any receipt, by component; kept for ever"""
     orders: tuple[SpentOrder, ...] = ()
     """oldest first"""
+    keys: tuple[bytes, ...] = ()
+    """key histories (`tlog.keyhistory`) that were followed, one for each origin: evidence, verified again each time"""
 
     def component(self, name: str) -> ComponentMemory | None:
         """The memory of one component."""
@@ -168,6 +173,7 @@ def encode_memory(memory: Memory) -> bytes:
             "components": {name: _component_json(component) for name, component in memory.components},
             "adopted": {name: _release_json(release) for name, release in memory.adopted},
             "orders": [_order_json(spent) for spent in memory.orders],
+            "keys": [base64.b64encode(document).decode() for document in memory.keys],
         }
     )
 
@@ -183,6 +189,7 @@ def parse_memory(data: bytes) -> Memory:
         adopted=_parse_adopted(fields),
         # A state written before there were overrides has no such member.
         orders=tuple(_parse_order(item) for item in fields.objects("orders", max_items=MAX_ORDERS)) if fields.has("orders") else (),
+        keys=_parse_keys(fields),
     )
     fields.done()
     return memory
@@ -192,6 +199,15 @@ def _parse_adopted(fields: Fields) -> tuple[tuple[str, Release], ...]:
     # A state written before anything could be adopted has no such member.
     table = fields.optional("adopted", fields.nested)
     return () if table is None else tuple(sorted((name, _parse_release(table.nested(name))) for name in table.names()))
+
+
+def _parse_keys(fields: Fields) -> tuple[bytes, ...]:
+    # A state written before any key could be followed has no such member.
+    documents = fields.optional("keys", lambda key: fields.texts(key, max_items=MAX_ORIGINS, max_length=2 * MAX_KEYS)) or ()
+    try:
+        return tuple(base64.b64decode(document, validate=True) for document in documents)
+    except binascii.Error as error:
+        raise fields.error("keys", "is not base64") from error
 
 
 def _checkpoint_json(checkpoint: Remembered) -> dict[str, Json]:

@@ -61,7 +61,7 @@ def _component(door: Doorkeeper, memory: Memory, name: str) -> dict[str, Json]:
 def _rollback_set(door: Doorkeeper, memory: Memory) -> list[Json]:
     """What an override order may name here; for people. A bundle that cannot be read holds nothing, and `override` says why."""
     try:
-        found = may_bring_back(door.place, door.pinned, memory)
+        found = may_bring_back(door.place, door.believed(memory), memory)
     except Unreadable:
         return []
     return [{"component": name, "artifact": kept.artifact, "config": kept.config} for name, kept in found]

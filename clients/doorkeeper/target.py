@@ -9,8 +9,11 @@ from types import MappingProxyType
 from typing import Final
 
 from gatekeeper.model.fields import Fields
+from gatekeeper.model.moment import Moment
+from gatekeeper.tlog.keyring import Keyring, installed_keys
+from gatekeeper.tlog.kinds import KeyUse
 from gatekeeper.tlog.logpolicy import LogPolicy, parse_log_policy
-from gatekeeper.verify.receipt import ReceiptKey, parse_receipt_keys
+from gatekeeper.verify.receipt import ReceiptKey, parse_receipt_keys, parse_receipt_spki, receipt_spki
 from gatekeeper.verify.twopeople import parse_people_keys
 
 from .files import Place, Unreadable, read_bounded
@@ -72,6 +75,20 @@ class Pinned:
     first_checkpoint: bytes | None
     override_keys: Mapping[str, tuple[bytes, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """people by name, each with one or more Ed25519 keys; empty: nobody can order an override here"""
+    keys: Keyring | None = None
+    """the installed keys and those that followed; None: the installed ones alone"""
+
+    def ring(self) -> Keyring:
+        """All keys that are trusted here, and until when."""
+        return self.keys or installed_keys(self.log_policy, map(receipt_spki, self.receipt_keys))
+
+    def policy_at(self, at: Moment | None) -> LogPolicy:
+        """The log policy with the keys from which a checkpoint may be taken at that time; None: with all that ever were."""
+        return self.ring().policy(self.log_policy, at)
+
+    def receipt_keys_at(self, at: Moment | None) -> tuple[ReceiptKey, ...]:
+        """The keys that a receipt of that date may be signed by; None: all that ever were."""
+        return tuple(parse_receipt_spki(text) for text in self.ring().in_force(KeyUse.RECEIPT, at))
 
 
 def load_pinned(place: Place) -> Pinned:

@@ -13,16 +13,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from gatekeeper.ports.errors import Untrustworthy
 
 from .vault import VaultSession, text_of
-from .vault_log import decoded, transit_signature
+from .vault_log import decoded, key_versions, transit_signature
 
 MAX_MESSAGE: Final = 1024 * 1024
 MAX_KEY: Final = 256
 
 
 class VaultDecide:
-    """`ports.vault.DecideVault` of one instance. `public_key_pem`: the pinned receipt key at version `key_version`."""
+    """`ports.vault.DecideVault` of one instance. `public_key_pem`: the pinned receipt key; `key_version` as in `VaultLog`."""
 
-    def __init__(self, session: VaultSession, instance: str, *, public_key_pem: bytes, key_version: int = 1) -> None:
+    def __init__(self, session: VaultSession, instance: str, *, public_key_pem: bytes, key_version: int | None = None) -> None:
         self._session = session
         self._receipt = f"{instance}-receipt"
         self._people = f"{instance}-people"
@@ -32,23 +32,28 @@ class VaultDecide:
     async def public_key_pem(self) -> bytes:
         """See `DecideVault`."""
         answer = await self._session.read(f"transit/keys/{self._receipt}")
-        offered = text_of(answer, "data", "keys", str(self._key_version), "public_key").encode()
-        if receipt_key(offered) != self._verifier:
+        found = key_versions(answer, self._key_version, lambda text: receipt_key(text.encode()) == self._verifier)
+        if not found:
             raise Untrustworthy("key-differs", "the vault's receipt key is not the pinned one")
+        self._key_version = found[0]
         return self._verifier.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     async def sign(self, message: bytes) -> bytes:
         """See `DecideVault`."""
         if len(message) > MAX_MESSAGE:
             raise ValueError("at most 1 MiB is signed")
+        version = self._key_version
+        if version is None:
+            await self.public_key_pem()
+            version = self._key_version or 0
         body = {
             "input": base64.b64encode(message).decode(),
-            "key_version": self._key_version,
+            "key_version": version,
             "hash_algorithm": "sha2-256",
             "marshaling_algorithm": "asn1",
         }
         answer = await self._session.write(f"transit/sign/{self._receipt}", body)
-        signature = transit_signature(text_of(answer, "data", "signature"), self._key_version)
+        signature = transit_signature(text_of(answer, "data", "signature"), version)
         try:
             self._verifier.verify(signature, message, ECDSA(hashes.SHA256()))
         except InvalidSignature:

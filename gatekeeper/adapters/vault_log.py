@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -19,9 +19,12 @@ MAX_NOTE: Final = 64 * 1024
 
 
 class VaultLog:
-    """`ports.vault.LogVault` of one instance. `public_key`: the 32 pinned bytes of the log key's version `key_version`."""
+    """`ports.vault.LogVault` of one instance. `public_key`: the 32 pinned bytes of the log key.
 
-    def __init__(self, session: VaultSession, instance: str, *, public_key: bytes, key_version: int = 1) -> None:
+    `key_version` None: the version at which the vault keeps that very key. Which key signs is pinned either way; never "the latest".
+    """
+
+    def __init__(self, session: VaultSession, instance: str, *, public_key: bytes, key_version: int | None = None) -> None:
         self._session = session
         self._key = f"{instance}-deploylog"
         self._head = f"kv/data/{instance}/deploylog/head"
@@ -32,8 +35,10 @@ class VaultLog:
     async def public_key(self) -> bytes:
         """See `LogVault`."""
         answer = await self._session.read(f"transit/keys/{self._key}")
-        if decoded(text_of(answer, "data", "keys", str(self._key_version), "public_key")) != self._pinned:
+        found = key_versions(answer, self._key_version, lambda text: decoded(text) == self._pinned)
+        if not found:
             raise Untrustworthy("key-differs", "the vault's log key is not the pinned one")
+        self._key_version = found[0]
         return self._pinned
 
     async def sign(self, note_text: bytes) -> bytes:
@@ -41,9 +46,13 @@ class VaultLog:
         if not note_text.endswith(b"\n") or len(note_text) > MAX_NOTE:
             raise ValueError("a note's text ends in a newline and has at most 64 KiB")
         # Never `prehashed` and no hash algorithm: OpenBao ignores them for Ed25519, others refuse or sign something else.
-        body = {"input": base64.b64encode(note_text).decode(), "key_version": self._key_version}
+        version = self._key_version
+        if version is None:
+            await self.public_key()
+            version = self._key_version or 0
+        body = {"input": base64.b64encode(note_text).decode(), "key_version": version}
         answer = await self._session.write(f"transit/sign/{self._key}", body)
-        signature = transit_signature(text_of(answer, "data", "signature"), self._key_version)
+        signature = transit_signature(text_of(answer, "data", "signature"), version)
         try:
             self._verifier.verify(signature, note_text)
         except InvalidSignature:
@@ -76,6 +85,16 @@ class VaultLog:
         if mismatch:
             raise CasMismatch(CAS_MISMATCH, "another writer has written the log's head since version " + str(cas))
         return integer_of(answer, "data", "version")
+
+
+def key_versions(answer: Mapping[str, Any] | None, wanted: int | None, is_pinned: Callable[[str], bool]) -> list[int]:
+    """The versions of a transit key that hold the pinned public key; only the wanted one is looked at, where one is wanted."""
+    try:
+        versions = (answer or {})["data"]["keys"]
+        texts = {int(version): str(key["public_key"]) for version, key in versions.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Untrustworthy("vault-answer", "the vault's answer about a key is not understood") from None
+    return sorted(version for version, text in texts.items() if wanted in (None, version) and is_pinned(text))
 
 
 def transit_signature(text: str, key_version: int) -> bytes:

@@ -63,6 +63,17 @@ def log_routes(parts: Parts, log: Sequencer, policy: LogPolicy) -> Blueprint:
             raise ApiError("log-unavailable", error.detail, retry_after=1) from error
         return Response(inclusion.proof, content_type=_NOTE, headers={"Cache-Control": "no-cache"})
 
+    @routes.get("/log/keys")
+    async def get_keys() -> Response:
+        reader(parts)
+        try:
+            history = await log.key_history()
+        except Unavailable as error:
+            raise ApiError("log-unavailable", error.detail, retry_after=1) from error
+        if history is None:
+            raise ApiError("log-unavailable", "nothing was published yet", retry_after=1)
+        return Response(history, content_type="application/json", headers={"Cache-Control": "public, max-age=5"})
+
     @routes.get("/.well-known/pingee/log-policy")
     async def get_log_policy() -> Response:
         return Response(encode_log_policy(policy), content_type=_NOTE)

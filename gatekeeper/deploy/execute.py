@@ -209,7 +209,7 @@ class _Run:
         for _ in range(_RESENDS):
             try:
                 also = [member.index for member in members]
-                inclusion = await self._parts.log.prove(self._terms.index, old_size=remembered, also=also)
+                inclusion = await self._parts.log.prove(self._terms.index, old_size=remembered, also=also, with_keys=True)
             except AheadOfLog:
                 return Done(State.FAILED, "failed", "log-fork", "the target remembers more of the log than was ever published: an alarm")
             bundle = await rollback_bundle(self._parts, self._terms, members, inclusion)

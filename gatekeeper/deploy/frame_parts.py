@@ -23,7 +23,7 @@ from .stored import MAX_CONFIG, MAX_MANIFEST, MalformedArtifact, parse_oci_manif
 async def deploy_parts(
     parts: Parts, terms: AllowTerms, inclusion: Inclusion, secrets: Mapping[str, str], bundle: bytes
 ) -> tuple[Part, ...]:
-    """Receipt, proof, growth, what may be brought back later, the artifact's own blobs, the configuration's file, and the secrets it names.
+    """Receipt, proof, growth, the log's key changes, what may be brought back later, the artifact's blobs, the configuration, the secrets it names.
 
     Raises `PortError`.
 
@@ -37,6 +37,7 @@ async def deploy_parts(
         _part(PartName.RECEIPT, terms.receipt),
         _part(PartName.PROOF, inclusion.proof),
         _part(PartName.CONSISTENCY, inclusion.growth),
+        *(() if inclusion.keys is None else (_part(PartName.KEYS, inclusion.keys),)),
         _part(PartName.ROLLBACK_BUNDLE, bundle),
         *blobs[:2],
         _part(PartName.CONFIGURATION, found.value.data),

@@ -1,5 +1,7 @@
 """The frame to a doorkeeper: one strict JSON header line, then the parts' bytes in order, no padding (`formats.md` 6).
 
+`keys` is there where the log has `key` entries: the document of `tlog.keyhistory` against the checkpoint of `proof` and `consistency`.
+
 Only the header is handled here. Who reads the parts hashes them while reading and stops at the first difference.
 """
 
@@ -32,6 +34,7 @@ class PartName(StrEnum):
     RECEIPT = "receipt"
     PROOF = "proof"
     CONSISTENCY = "consistency"
+    KEYS = "keys"
     OPENING = "opening"
     ROLLBACK_BUNDLE = "rollback-bundle"
     MANIFEST = "manifest"
@@ -49,6 +52,7 @@ MAX_PART: Final = MappingProxyType(
         PartName.RECEIPT: 256 * _KIB,
         PartName.PROOF: 256 * _KIB,
         PartName.CONSISTENCY: 256 * _KIB,
+        PartName.KEYS: 256 * _KIB,
         PartName.OPENING: 64 * _KIB,
         PartName.ROLLBACK_BUNDLE: 4 * _MIB,
         PartName.MANIFEST: 1 * _MIB,

@@ -41,6 +41,14 @@ class ProofMismatch(TlogError):
     """A well-formed proof that does not prove what it was given for."""
 
 
+class HistoryForked(ProofMismatch):
+    """A checkpoint that proves a key entry is no part of the checkpoint that it is shown against: `note` is the first, signed."""
+
+    def __init__(self, detail: str, note: bytes) -> None:
+        super().__init__(detail)
+        self.note = note
+
+
 class BadNoteSignature(TlogError):
     """A known key's signature does not verify: the whole note is refused."""
 

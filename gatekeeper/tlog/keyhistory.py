@@ -23,7 +23,7 @@ from gatekeeper.model.strictjson import MalformedJson, parse_object
 
 from .checkpoint import Checkpoint, VerifiedCheckpoint, parse_checkpoint
 from .entry import parse_entry
-from .errors import MalformedHistory, ProofMismatch
+from .errors import HistoryForked, MalformedHistory, ProofMismatch
 from .keyring import Keyring, Unfollowed, advance, is_endorsed
 from .kinds import KeyEntry
 from .logpolicy import LogPolicy, open_cosigned
@@ -134,7 +134,10 @@ def open_followed(note: bytes, keys: Keyring, policy: LogPolicy, history: KeyHis
 def _check_growth(proven: VerifiedCheckpoint, newest: Checkpoint, path: tuple[bytes, ...]) -> None:
     if proven.origin != newest.origin or proven.size > newest.size:
         raise ProofMismatch("a key entry is proven in another log than the history's checkpoint, or in a larger tree")
-    verify_consistency(proven.size, proven.root, newest.size, newest.root, path)
+    try:
+        verify_consistency(proven.size, proven.root, newest.size, newest.root, path)
+    except ProofMismatch as error:
+        raise HistoryForked(str(error), proven.note) from None
 
 
 def _read(data: bytes) -> KeyHistory:

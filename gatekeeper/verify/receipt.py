@@ -6,13 +6,14 @@ That the decision is in the log, and for whom and until when it holds, is checke
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.fields import FieldError
@@ -53,6 +54,22 @@ def parse_receipt_keys(data: bytes) -> tuple[ReceiptKey, ...]:
     if len(blocks) < 2 or blocks[-1].strip():
         raise ValueError("receipt-keys: no PEM public key, or text after the last one")
     return tuple(parse_receipt_key(block.lstrip() + _PEM_END + b"\n") for block in blocks[:-1])
+
+
+def parse_receipt_spki(text: str) -> ReceiptKey:
+    """Read a key as it stands in a `key` entry: base64 of its SubjectPublicKeyInfo. Raises `MalformedKey`."""
+    return parse_receipt_key(receipt_pem(text))
+
+
+def receipt_spki(key: ReceiptKey) -> str:
+    """A key as it stands in a `key` entry; one key has one such text."""
+    return base64.b64encode(key.public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode("ascii")
+
+
+def receipt_pem(text: str) -> bytes:
+    """The PEM of base64 SubjectPublicKeyInfo; whether it is a key is for `parse_receipt_key` to say."""
+    lines = "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+    return f"-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----\n".encode()
 
 
 def verify_decision_statement(envelope: bytes | Mapping[str, object], keys: Sequence[ReceiptKey]) -> Checked[DecisionStatement]:

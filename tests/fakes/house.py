@@ -106,7 +106,7 @@ class HouseLog:
             raise EntryConflict("entry-conflict", "other bytes under this id")
         return Appended(index, leaf_hash(body))
 
-    async def prove(self, index, *, old_size=0, also=()):
+    async def prove(self, index, *, old_size=0, also=(), with_keys=False):
         await trio.lowlevel.checkpoint()
         if old_size > len(self.tree.entries):
             raise AheadOfLog("ahead-of-log", "never published")

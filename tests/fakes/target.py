@@ -123,7 +123,7 @@ class FakeTarget:
         for part in parts:
             if digest_of(data[part.name]) != part.sha256:
                 return Refused("digest-mismatch", part.name.value)
-        offer = checks.Offer(*(data.get(n) for n in (PartName.RECEIPT, PartName.PROOF, PartName.CONSISTENCY)), opening=PartName.OPENING in data)
+        offer = checks.Offer(*(data.get(n) for n in (PartName.RECEIPT, PartName.PROOF, PartName.CONSISTENCY)), PartName.OPENING in data, data.get(PartName.KEYS))
         found = checks.check_offer(offer, named=named, pinned=self._pinned, memory=self._memory, at=self._now())
         if isinstance(found, checks.Behind):
             return Stale(found.size)
@@ -138,7 +138,7 @@ class FakeTarget:
         if PartName.MANIFEST not in data:
             data = data | self.kept[found.statement.subject]
         if PartName.ROLLBACK_BUNDLE in data:
-            arrived = check_arriving(data[PartName.ROLLBACK_BUNDLE], found, self._pinned)
+            arrived = check_arriving(data[PartName.ROLLBACK_BUNDLE], found, self._now())
             if isinstance(arrived, Refusal):
                 return Refused(arrived.reason, arrived.detail)
             self.bundles.append(arrived)
@@ -163,7 +163,7 @@ class FakeTarget:
             answer = RolledBack("not healthy", healthy.artifact, COSIGNATURE, size)
             memory = replace(memory, outcome=Outcome.ROLLED_BACK)
         remembered = Remembered(found.checkpoint.origin, size, found.checkpoint.root, found.checkpoint.note)
-        self._memory = replace(self._memory, checkpoint=remembered).with_component(found.statement.component, memory)
+        self._memory = replace(self._memory, checkpoint=remembered, keys=found.believed.keys).with_component(found.statement.component, memory)
         return answer
 
 

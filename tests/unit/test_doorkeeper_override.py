@@ -198,7 +198,7 @@ class Deployed(Door):
         return [(self.receipts[2], 2), (self.receipts[1], 1), (self.receipts[0], 0)]
 
     def arrive(self, members=None, **changes):
-        return check_arriving(self.gatekeeper.bundle(self.members if members is None else members, **changes), self.found, self.pinned)
+        return check_arriving(self.gatekeeper.bundle(self.members if members is None else members, **changes), self.found, AT)
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_a_member_that_is_no_allow_for_this_place(changes, expected):
     offer = checks.Offer(*(items[name] for name in (PartName.RECEIPT, PartName.PROOF, PartName.CONSISTENCY)), opening=False)
     deployed.found = checks.check_offer(offer, named=digest_of(own), pinned=deployed.pinned, memory=NOTHING, at=AT)
     data = deployed.gatekeeper.bundle([(own, 1), (odd, 0)])
-    assert code(check_arriving(data, deployed.found, deployed.pinned)) == expected
+    assert code(check_arriving(data, deployed.found, AT)) == expected
     assert code(check_bundle(data, "hello", deployed.pinned)) == expected
 
 
