@@ -27,10 +27,10 @@
     log_key = "production.vkey"            # the log's verifier key
     receipt_key = "production-receipt.pem"
     key_version = 1                        # may be left out: then the version at which the vault keeps each of the two keys
-    log_key_order = "rotate-log.order"     # may be left out: two people's order that names the key to follow log_key (docs/operating.md)
-    receipt_key_order = "rotate.order"     # may be left out: likewise for receipt_key
-    past_log_keys = ["old.vkey"]           # may be left out: keys that log_key replaced; what they signed stays readable
-    past_receipt_keys = ["old.pem"]        # may be left out: likewise for receipt_key
+    past_log_keys = []                     # may be left out: keys that log_key replaced; what they signed stays readable
+    past_receipt_keys = []                 # may be left out: likewise for receipt_key
+    # log_key_order = "rotate.order"       # only while a key is rotated: two people's order that names the key to follow log_key
+    # receipt_key_order = "rotate.order"   # likewise for receipt_key
 
     [policy]
     remote = "https://git.example/policy.git"

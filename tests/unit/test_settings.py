@@ -96,7 +96,20 @@ def test_an_unknown_key_is_refused_by_name_wherever_it_stands(house, table):
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("line", [line for line in GOOD.splitlines() if "=" in line])
+def test_keys_before_and_after_are_pinned_by_files_and_may_be_left_out(house):
+    plain = read(house, GOOD).vault
+    assert (plain.key_version, plain.log_key_order, plain.receipt_key_order, plain.past_log_vkeys, plain.past_receipt_keys) == (1, None, None, (), ())
+    (house / "rotate.order").write_text("signed by two")
+    (house / "old.vkey").write_text("origin+4567cdef+BBBB\n")
+    more = 'log_key_order = "rotate.order"\nreceipt_key_order = "rotate.order"\npast_log_keys = ["old.vkey"]\npast_receipt_keys = ["old.vkey"]\n'
+    found = read(house, GOOD.replace("key_version = 1\n", more)).vault
+    assert (found.key_version, found.log_key_order, found.receipt_key_order) == (None, b"signed by two", b"signed by two")
+    assert (found.past_log_vkeys, found.past_receipt_keys) == (("origin+4567cdef+BBBB",), (b"origin+4567cdef+BBBB\n",))
+    with pytest.raises(BadSettings, match=r"gatekeeper\.toml: /vault/past_log_keys/0: names .*/gone, which is not there"):
+        read(house, GOOD.replace("key_version = 1", 'past_log_keys = ["gone"]'))
+
+
+@pytest.mark.parametrize("line", [line for line in GOOD.splitlines() if "=" in line and "key_version" not in line])
 def test_a_missing_key_is_refused_by_name(house, line):
     with pytest.raises(BadSettings, match=f"/{line.split(' ')[0]}: is missing"):
         read(house, GOOD.replace(line + "\n", "", 1))

@@ -58,7 +58,7 @@ def after_one(old, new):
 
 def test_during_the_overlap_a_checkpoint_opens_under_the_old_key_the_new_key_and_both():
     log, new = log_with(b"one"), new_key()
-    log.rotate(new)
+    log.rotate(new, since=START)
     both = replace(policy_of(log.key), also=(vkey_of(new),))
     for policy in (policy_of(log.key), policy_of(new), both):
         assert open_cosigned(log.note(), policy).size == 2
@@ -66,7 +66,7 @@ def test_during_the_overlap_a_checkpoint_opens_under_the_old_key_the_new_key_and
 
 def test_a_known_keys_bad_line_refuses_the_note_and_an_unknown_keys_line_is_passed_over():
     log, new = log_with(b"one"), new_key()
-    log.rotate(new)
+    log.rotate(new, since=START)
     note = parse_note(log.note())
     spoilt = encode_note(Note(note.text, (note.signatures[0], replace(note.signatures[1], blob=bytes(64)))))
     assert open_cosigned(spoilt, policy_of(log.key)).size == 2
@@ -76,7 +76,7 @@ def test_a_known_keys_bad_line_refuses_the_note_and_an_unknown_keys_line_is_pass
 
 def test_after_the_overlap_the_old_file_follows_and_opens_what_only_the_new_key_signed():
     log, new = log_with(b"one", b"two"), new_key()
-    log.rotate(new)
+    log.rotate(new, since=START)
     log.signers = [new]
     log.append(b"three")
     policy = policy_of(log.key)
@@ -109,7 +109,7 @@ def test_a_chain_of_rotations_while_the_verifier_was_away_is_followed_in_order()
 
 def test_a_thief_with_the_old_key_after_the_overlap_is_refused():
     log, new = log_with(b"one"), new_key()
-    log.rotate(new)
+    log.rotate(new, since=START)
     policy = policy_of(log.key)
     keys = after_one(log.key, new)
     stolen = log.fork()
@@ -141,7 +141,7 @@ def test_a_key_entry_in_a_fork_is_refused():
     log, new = log_with(b"one", b"two"), new_key()
     fork = log_with(b"one", b"other")
     fork.key, fork.signers = log.key, [log.key]
-    fork.rotate(new)
+    fork.rotate(new, since=START)
     log.signers = [log.key, new]
     log.append(b"three")
     log.append(b"four")
@@ -160,7 +160,7 @@ def test_a_key_entry_whose_checkpoint_the_new_key_alone_signed_is_refused():
 
 def test_a_history_whose_own_checkpoint_nobody_trusted_signed_teaches_nothing():
     log, new = log_with(b"one"), new_key()
-    log.rotate(new)
+    log.rotate(new, since=START)
     history, honest = log.history(), log.note()
     log.signers = [new_key()]
     with pytest.raises(UnknownLog, match="with a key that is trusted here"):
@@ -207,7 +207,7 @@ def test_a_row_that_the_replaced_key_did_not_sign_is_not_followed_and_keeps_nobo
     forged = change(log.key, thief)
     log.log_entry(forged, thief)
     assert follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), log.history(), at=START).unfollowed == ((1, Unfollowed.UNENDORSED),)
-    log.rotate(new)
+    log.rotate(new, since=START)
     log.log_entry(change(log.key, new_key()), log.key)
     log.signers = [new]
     log.append(b"more")
@@ -236,7 +236,7 @@ def test_receipt_keys_are_followed_where_some_are_installed():
 
 def test_a_history_has_one_spelling_and_bounds():
     log = log_with(b"one")
-    log.rotate(new_key())
+    log.rotate(new_key(), since=START)
     data = log.history_bytes()
     assert encode_history(parse_history(data)) == data
     for wrong in (data + b"\n", data.replace(b'"v":1', b'"v":2'), b"{}", data.replace(b'"growth":[]', b'"growth":["AA=="]'), b" " * (256 * 1024 + 1)):
@@ -251,7 +251,7 @@ def test_a_history_has_one_spelling_and_bounds():
 
 def test_an_entry_of_another_kind_is_no_key_entry():
     log = log_with(b"one")
-    log.rotate(new_key())
+    log.rotate(new_key(), since=START)
     other = replace(log.shown(0), entry=encode_entry(replace(change(log.key, new_key()), origin="staging.test/log/2026")))
     with pytest.raises(ProofMismatch, match="no key entry of this log"):
         follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), KeyHistory(log.note(), (other,)), at=START)
