@@ -46,14 +46,7 @@ class Believed:
 
 def believe(pinned: Pinned, memory: Memory, at: Moment) -> Believed:
     """The keys that were followed before."""
-    ring = pinned.ring()
-    for document in memory.keys:
-        try:
-            ring = follow_history(ring, pinned.log_policy, parse_history(document), at=at).keys
-        except TlogError:
-            # It was followed from files that people have replaced since; theirs is the last word.
-            continue
-    return Believed(replace(pinned, keys=ring), memory.keys)
+    return Believed(replace(pinned, keys=_verified(pinned, memory.keys, at)), memory.keys)
 
 
 def follow(believed: Believed, document: bytes, note: bytes, at: Moment) -> Believed | Refusal:
@@ -70,16 +63,24 @@ def follow(believed: Believed, document: bytes, note: bytes, at: Moment) -> Beli
         return Refusal("bad-signature", f"a key change does not hold: {error}")
     if after == ring:
         return believed
-    return _remember(believed, document, history, after)
-
-
-def _remember(believed: Believed, document: bytes, history: KeyHistory, ring: Keyring) -> Believed | Refusal:
-    origin = _origin(history)
-    others = tuple(kept for kept in believed.keys if _origin(parse_history(kept)) != origin)
+    others = tuple(kept for kept in believed.keys if _origin(parse_history(kept)) != _origin(history))
     keys = (*others, document)
     if sum(map(len, keys)) > MAX_KEYS:
         return Refusal("bad-signature", _ROOM)
-    return Believed(replace(believed.pinned, keys=ring), keys)
+    if _verified(replace(pinned, keys=None), keys, at) != after:
+        return Refusal("bad-signature", "the key changes are not shown from the first on: what is remembered of them could not be verified again")
+    return Believed(replace(pinned, keys=after), keys)
+
+
+def _verified(installed: Pinned, keys: tuple[bytes, ...], at: Moment) -> Keyring:
+    ring = installed.ring()
+    for document in keys:
+        try:
+            ring = follow_history(ring, installed.log_policy, parse_history(document), at=at).keys
+        except TlogError:
+            # It was followed from files that people have replaced since; theirs is the last word.
+            continue
+    return ring
 
 
 def _origin(history: KeyHistory) -> str:
