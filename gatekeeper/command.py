@@ -43,6 +43,7 @@ from gatekeeper.ports.log import LogRefused
 from gatekeeper.postgres.log_check import check_rows
 from gatekeeper.postgres.log_rows import open_log_rows
 from gatekeeper.postgres.migrate import migrate
+from gatekeeper.rotation import log_keys
 from gatekeeper.serve import VERSION, LoginLost, last_loaded, policy_origin, serve
 from gatekeeper.settings import BadSettings, Settings, credential, parse_wrapped, read_private, read_settings
 from gatekeeper.tlog.checkpoint import VerifiedCheckpoint, open_checkpoint
@@ -230,8 +231,8 @@ async def _tip_of_policy(settings: Settings) -> Policy:
 
 def _fsck(asked: argparse.Namespace) -> Exit:
     settings = read_settings(asked.config)
-    key = _log_key(settings)
-    older = _older(asked.since, key)
+    key, *also = log_keys(settings)
+    older = _older(asked.since, (key, *also))
     progress: Progress | None = None
 
     def begin(size: int) -> Callable[[int], None] | None:
@@ -239,26 +240,26 @@ def _fsck(asked: argparse.Namespace) -> Exit:
         progress = open_progress(size, sys.stderr, asked=asked.progress)
         return None if progress is None else progress.at
 
-    found = trio.run(partial(check_rows, older=older, progress=begin), settings.database_url, key)
+    found = trio.run(partial(check_rows, older=older, also=tuple(also), progress=begin), settings.database_url, key)
     if progress is not None:
         progress.done()
     if asked.output == "json":
         print(json.dumps({**log_report.document(found.report), "beyond": found.beyond}, indent=1, sort_keys=True))
     else:
-        also = f"beyond: {found.beyond} rows are durable and not signed yet; they were not checked"
-        print("\n".join(_visible(line) for line in log_report.lines(found.report, also=(also,) if found.beyond else ())))
+        beyond = f"beyond: {found.beyond} rows are durable and not signed yet; they were not checked"
+        print("\n".join(_visible(line) for line in log_report.lines(found.report, also=(beyond,) if found.beyond else ())))
     return Exit.OK if found.report.sound else Exit.DENIED
 
 
-def _older(file: Path | None, key: VerifierKey) -> VerifiedCheckpoint | None:
+def _older(file: Path | None, keys: tuple[VerifierKey, ...]) -> VerifiedCheckpoint | None:
     if file is None:
         return None
     with file.open("rb") as opened:
         note = opened.read(MAX_NOTE)
     try:
-        return open_checkpoint(note, key)
+        return open_checkpoint(note, *keys)
     except TlogError as error:
-        raise Failure(Exit.DENIED, f"{file} is no checkpoint signed by {key.name}: {error}") from None
+        raise Failure(Exit.DENIED, f"{file} is no checkpoint signed by {keys[0].name}: {error}") from None
 
 
 def _export_log(asked: argparse.Namespace) -> Exit:

@@ -100,6 +100,16 @@ def pinned_keys(settings: Settings, log: VaultSession, decide: VaultSession) -> 
     return PinnedKeys(key, log_vault, LogRotation(following, past), receipts, tuple(receipt_keys), tuple(ordered))
 
 
+def log_keys(settings: Settings) -> tuple[VerifierKey, ...]:
+    """The log keys under which a stored checkpoint may stand: the one that signs, the one that follows it, those before. Raises `BadSettings`."""
+    vault = settings.vault
+    key = _vkey("log_key", vault.log_vkey)
+    following = []
+    if vault.log_key_order is not None:
+        following.append(_vkey("log_key_order", _ordered("log_key_order", KeyUse.LOG, encode_vkey(key), vault.log_key_order).new))
+    return (key, *following, *(_vkey("past_log_keys", text) for text in vault.past_log_vkeys))
+
+
 async def carry_out_rotations(keys: PinnedKeys, parts: Parts, sequencer: Sequencer, operators: Mapping[str, tuple[bytes, ...]]) -> None:
     """Log what was ordered, where it does not stand in the log yet; called when the sequencer runs, and before anything is decided.
 

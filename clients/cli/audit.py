@@ -19,9 +19,9 @@ from gatekeeper.tlog.tile import TILE_WIDTH, TileAddress, parse_bundle
 
 from .exits import Exit, Failure
 from .leases import Allowed, Finding, Held, LogFacts, hold, in_order
-from .logread import log_policy, newest, read_part
+from .logsource import LogSource, StoredLog, newest, open_source, trusted
 from .output import print_json, safe
-from .server import Server
+from .server import Access
 from .vaultfile import MAX_LINE, AuditFile, TooMuch, read_audit
 
 FALSIFIABLE: Final = (
@@ -31,15 +31,17 @@ _INSTANCE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _MAX_SHOWN: Final = 1000
 
 
-def leases(arguments: Namespace, source: Server | Path) -> Exit:
+def leases(arguments: Namespace, access: Access) -> Exit:
     """Exit 3 where a credential was given without an Allow, 7 where it cannot be told of one, 0 where each was decided on."""
     if _INSTANCE.fullmatch(arguments.instance) is None:
         raise Failure(Exit.USAGE, f"{arguments.instance} is no instance's name: lowercase letters, digits and dashes, at most 32")
-    policy = log_policy(arguments)
+    if arguments.log is not None and not Path(arguments.log).is_dir():
+        raise Failure(Exit.USAGE, f"{arguments.log} is not a directory")
     # The file first: what it shows was decided on before, so a log that is read after it has the Allow.
     file = _read_files([Path(name) for name in arguments.vault_audit], arguments.instance)
-    log = _read_log(policy, source)
-    held = hold(file, log, log_ends=isinstance(source, Path))
+    with open_source(arguments.log, access) as source:
+        log = _read_log(trusted(arguments, source).now, source)
+        held = hold(file, log, log_ends=isinstance(source, StoredLog))
     if file.certificates and all(c.serial is None for c in file.certificates):
         why = "every certificate in the file is hashed: have the vault show them, as the bootstrap does (audit_non_hmac_response_keys)"
         raise Failure(Exit.USAGE, why)
@@ -76,13 +78,13 @@ def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _read_log(policy: LogPolicy, source: Server | Path) -> LogFacts:
+def _read_log(policy: LogPolicy, source: LogSource) -> LogFacts:
     """Every entry of the log, rehashed against its cosigned checkpoint; nothing is believed before the last."""
     facts = LogFacts()
-    _, checkpoint = newest(source, policy)
+    checkpoint = newest(source, policy)
 
     def fetch(address: TileAddress) -> bytes | None:
-        data = read_part(source, address.path)
+        data = source.fetch(address)
         if address.level is None and data is not None:
             _keep(facts, address.n * TILE_WIDTH, data, checkpoint.size)
         return data

@@ -20,7 +20,7 @@ from gatekeeper.tlog.proof import parse_proof, verify_proof
 from gatekeeper.tlog.tile import TILE_WIDTH, TileAddress, node_from_tile, parse_bundle, tile_of_node, tile_width
 
 from .exits import Exit, Failure
-from .logread import log_policy, newest, read_part
+from .logsource import LogSource, newest, served_log, trusted
 from .output import print_json, safe, say
 from .server import Server
 
@@ -33,12 +33,13 @@ def tail(server: Server, arguments: Namespace) -> Exit:
     """The newest entries, and with `--follow` those that come: all of them hash to the root of a checkpoint that continues the one before."""
     if arguments.follow and arguments.output == "json":
         raise Failure(Exit.USAGE, "what is followed has no end, so it is no JSON document: -o jsonl")
-    policy = log_policy(arguments)
-    _, checkpoint = newest(server, policy)
-    seen = _tree_at(server, checkpoint, max(0, checkpoint.size - max(0, arguments.n)))
+    source = served_log(server)
+    policy = trusted(arguments, source).now
+    checkpoint = newest(source, policy)
+    seen = _tree_at(source, checkpoint, max(0, checkpoint.size - max(0, arguments.n)))
     writer = _Writer(arguments.output)
     while True:
-        grown = _grown(server, seen, checkpoint)
+        grown = _grown(source, seen, checkpoint)
         seen = seen.extend([leaf_hash(entry) for _, entry in grown])
         for index, entry in grown:
             fields = entry_fields(entry)
@@ -47,15 +48,15 @@ def tail(server: Server, arguments: Namespace) -> Exit:
         writer.flush(end=not arguments.follow)
         if not arguments.follow:
             return Exit.OK
-        checkpoint = _next(server, policy, seen)
+        checkpoint = _next(source, policy, seen)
 
 
-def _next(server: Server, policy: LogPolicy, seen: CompactRange) -> VerifiedCheckpoint:
+def _next(source: LogSource, policy: LogPolicy, seen: CompactRange) -> VerifiedCheckpoint:
     """The next checkpoint that covers more. What is smaller, or of another tree, ends it; a server that is away is asked again."""
     while True:
         time.sleep(LOOK_S)
         try:
-            _, checkpoint = newest(server, policy)
+            checkpoint = newest(source, policy)
         except Failure as failure:
             if failure.exit_code is not Exit.REMOTE:
                 raise
@@ -67,24 +68,24 @@ def _next(server: Server, policy: LogPolicy, seen: CompactRange) -> VerifiedChec
             return checkpoint
 
 
-def _tree_at(server: Server, checkpoint: VerifiedCheckpoint, size: int) -> CompactRange:
+def _tree_at(source: LogSource, checkpoint: VerifiedCheckpoint, size: int) -> CompactRange:
     """The first `size` entries as hashes of the server's; they are believed only when they lead to a signed root (`_grown`)."""
     try:
         hashes = []
         for level, n in nodes_for_root(size):
-            hashes.append(node_from_tile(_part(server, tile_of_node(level, n, checkpoint.size)), level, n))
+            hashes.append(node_from_tile(_part(source, tile_of_node(level, n, checkpoint.size)), level, n))
         return CompactRange(size, tuple(hashes))
     except TlogError as error:
         raise Failure(Exit.DENIED, f"the server's tiles do not fit its checkpoint: {error}") from None
 
 
-def _grown(server: Server, seen: CompactRange, checkpoint: VerifiedCheckpoint) -> list[tuple[int, bytes]]:
+def _grown(source: LogSource, seen: CompactRange, checkpoint: VerifiedCheckpoint) -> list[tuple[int, bytes]]:
     """The entries after `seen`, up to the checkpoint; its root is that of both together, or nothing is given."""
     found: list[tuple[int, bytes]] = []
     try:
         for n in range(seen.size // TILE_WIDTH, -(-checkpoint.size // TILE_WIDTH)):
             width = tile_width(0, n, checkpoint.size)
-            bundle = parse_bundle(_part(server, TileAddress(None, n, width)))[:width]
+            bundle = parse_bundle(_part(source, TileAddress(None, n, width)))[:width]
             if len(bundle) != width:
                 raise Failure(Exit.DENIED, f"the server keeps back entry {n * TILE_WIDTH + len(bundle)}, which its own checkpoint covers")
             found += [(index, entry) for index, entry in enumerate(bundle, n * TILE_WIDTH) if index >= seen.size]
@@ -95,10 +96,10 @@ def _grown(server: Server, seen: CompactRange, checkpoint: VerifiedCheckpoint) -
     return found
 
 
-def _part(server: Server, address: TileAddress) -> bytes:
-    data = read_part(server, address.path)
+def _part(source: LogSource, address: TileAddress) -> bytes:
+    data = source.fetch(address)
     if data is None and address.width < TILE_WIDTH:
-        data = read_part(server, TileAddress(address.level, address.n).path)  # partial ones may go once the full one is there
+        data = source.fetch(TileAddress(address.level, address.n))  # partial ones may go once the full one is there
     if data is None:
         raise Failure(Exit.DENIED, f"the server has no {address.path}, which its own checkpoint covers")
     return data
@@ -106,7 +107,7 @@ def _part(server: Server, address: TileAddress) -> bytes:
 
 def query(server: Server, arguments: Namespace) -> Exit:
     """What the server's index finds, each hit checked by its proof, and how much of the log the index has read."""
-    policy = log_policy(arguments)
+    policy = trusted(arguments, served_log(server)).now
     names = ("kind", "environment", "component", "person", "since")
     asked = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     writer = _Writer(arguments.output)

@@ -20,7 +20,7 @@ from gatekeeper.tlog.logpolicy import LogPolicy, open_cosigned
 from gatekeeper.tlog.tile import TILE_WIDTH, TileAddress
 
 from .exits import Exit, Failure
-from .logsource import ahead, newest, open_source, read_policy
+from .logsource import ahead, newest, open_source, trusted
 from .output import print_json, safe
 from .server import Access
 
@@ -30,10 +30,9 @@ Tell = Callable[[int], None]
 
 def check(arguments: Namespace, access: Access) -> Exit:
     """Check the log that the command line names; exit 3 where something is not as signed."""
-    policy = read_policy(arguments)
     with open_source(arguments.source, access) as source:
-        checkpoint = newest(source, policy)
-        older = _older(arguments, policy)
+        keys = trusted(arguments, source)
+        checkpoint, older = newest(source, keys.now), _older(arguments, keys.ever)
         if arguments.output == "jsonl":
             print_line(STREAM)
         with ahead(source, checkpoint.size) as fetch:

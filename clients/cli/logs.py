@@ -7,22 +7,25 @@ from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 
-from clients.offline.checks import Refused, Unreadable, prove_entry
+from clients.offline.checks import Refused, Unreadable, prove_entry, read_file
+from gatekeeper.model.moment import Moment
 from gatekeeper.tlog.checkpoint import VerifiedCheckpoint
+from gatekeeper.tlog.entry import parse_entry
 from gatekeeper.tlog.errors import TlogError
 from gatekeeper.tlog.logpolicy import LogPolicy, open_cosigned
 from gatekeeper.tlog.proof import parse_proof, verify_proof
-from gatekeeper.tlog.tile import TileAddress, parse_bundle
+from gatekeeper.tlog.tile import MAX_ENTRY, TileAddress, parse_bundle
 
 from .exits import Exit, Failure
-from .logsource import read_policy
+from .logkeys import LogKeys, follow_file, follow_keys, keys
+from .logsource import read_policy, served_log
 from .output import print_json, say
 from .server import Server
 
 
 def proof(server: Server, arguments: Namespace) -> Exit:
     """Fetch the proof and the entry of one index, check both, and write them beside each other."""
-    policy = read_policy(arguments)
+    policy = _served_keys(server, arguments).now
     entry = _entry(server, policy, arguments.index)
     data = server.get_bytes(f"/log/proof/{arguments.index}")
     out = Path(arguments.out or f"{arguments.index}.tlog-proof")
@@ -37,7 +40,10 @@ def verify(arguments: Namespace) -> Exit:
     """Check a proof with no network: signature, quorum, inclusion of exactly the entry's bytes."""
     policy, path = read_policy(arguments), Path(arguments.file)
     try:
-        proven = prove_entry(path, Path(arguments.entry) if arguments.entry else path.with_suffix(".entry.json"), policy)
+        entry = Path(arguments.entry) if arguments.entry else path.with_suffix(".entry.json")
+        if arguments.keys is not None:
+            policy = follow_file(policy, arguments.keys).dated(_date(read_file(entry, MAX_ENTRY)))
+        proven = prove_entry(path, entry, policy)
     except Unreadable as unreadable:
         raise Failure(Exit.USAGE, str(unreadable)) from None
     except Refused as refused:
@@ -52,7 +58,7 @@ def verify(arguments: Namespace) -> Exit:
 
 def checkpoint(server: Server, arguments: Namespace) -> Exit:
     """Fetch and verify the newest checkpoint; keep it: only an older checkpoint shows a cut tail."""
-    policy = read_policy(arguments)
+    policy = _served_keys(server, arguments).now
     note, opened = _newest(server, policy)
     if arguments.out:
         Path(arguments.out).write_bytes(note)
@@ -60,6 +66,23 @@ def checkpoint(server: Server, arguments: Namespace) -> Exit:
     else:
         sys.stdout.write(note.decode())
     return Exit.OK
+
+
+def show_keys(server: Server, arguments: Namespace) -> Exit:
+    """See `logkeys.keys`."""
+    return keys(server, arguments, read_policy(arguments))
+
+
+def _served_keys(server: Server, arguments: Namespace) -> LogKeys:
+    return follow_keys(read_policy(arguments), served_log(server).keys())
+
+
+def _date(entry: bytes) -> Moment:
+    """The date that an entry bears; whether it stands in the log is not known yet."""
+    try:
+        return parse_entry(entry).at
+    except TlogError as error:
+        raise Failure(Exit.DENIED, f"NOT verified: the file is no entry of this format: {error}") from None
 
 
 def _verified(data: bytes, entry: bytes, policy: LogPolicy) -> tuple[int, int]:

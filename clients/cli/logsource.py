@@ -14,12 +14,16 @@ from gatekeeper.logcheck.directory import BadDirectory, LogDirectory
 from gatekeeper.tlog.checkpoint import VerifiedCheckpoint
 from gatekeeper.tlog.errors import TlogError
 from gatekeeper.tlog.fsck import Fetch
+from gatekeeper.tlog.keyhistory import MAX_HISTORY
 from gatekeeper.tlog.logpolicy import LogPolicy, open_cosigned, parse_log_policy
 from gatekeeper.tlog.note import MAX_NOTE
 from gatekeeper.tlog.tile import MAX_BUNDLE, TILE_BYTES, TileAddress
 
 from .exits import Exit, Failure
+from .logkeys import KEYS, LogKeys, follow_keys
 from .server import Access, Server
+
+_LOG = "/log"
 
 
 class LogSource(Protocol):
@@ -32,6 +36,10 @@ class LogSource(Protocol):
 
     def checkpoint(self) -> bytes | None:
         """The newest signed note, or None."""
+        ...
+
+    def keys(self) -> bytes | None:
+        """What the log shows of its key changes, or None."""
         ...
 
     def fetch(self, address: TileAddress) -> bytes | None:
@@ -55,6 +63,10 @@ class ServedLog:
     def checkpoint(self) -> bytes | None:
         """See `LogSource`."""
         return self._get("checkpoint", MAX_NOTE)
+
+    def keys(self) -> bytes | None:
+        """See `LogSource`."""
+        return self._get(KEYS, MAX_HISTORY)
 
     def fetch(self, address: TileAddress) -> bytes | None:
         """See `LogSource`."""
@@ -80,6 +92,10 @@ class StoredLog:
         """See `LogSource`."""
         return _plain(self.directory.checkpoint)
 
+    def keys(self) -> bytes | None:
+        """See `LogSource`."""
+        return _plain(lambda: self.directory.read(KEYS, MAX_HISTORY))
+
     def fetch(self, address: TileAddress) -> bytes | None:
         """See `LogSource`."""
         return _plain(lambda: self.directory.fetch(address))
@@ -89,7 +105,7 @@ class StoredLog:
 def open_source(named: str | None, access: Access) -> Iterator[LogSource]:
     """The log that the command line names: a URL, a directory, or the gatekeeper's own log where nothing is named."""
     if named is None or named.startswith("https://"):
-        origin, prefix = _split(named) if named else (access.url, "/log")
+        origin, prefix = _split(named) if named else (access.url, _LOG)
         with Server(replace(access, url=origin)) as server:
             yield ServedLog(server, prefix)
         return
@@ -121,6 +137,16 @@ def read_policy(arguments: Namespace) -> LogPolicy:
         raise Failure(Exit.USAGE, f"{arguments.log_policy}: {error}") from None
 
 
+def served_log(server: Server) -> LogSource:
+    """The log that a gatekeeper serves."""
+    return ServedLog(server, _LOG)
+
+
+def trusted(arguments: Namespace, source: LogSource) -> LogKeys:
+    """The keys that the command line's policy file leads to, by what the log shows of its key changes."""
+    return follow_keys(read_policy(arguments), source.keys())
+
+
 def newest(source: LogSource, policy: LogPolicy) -> VerifiedCheckpoint:
     """The source's checkpoint, signed by the policy's log and cosigned by its quorum."""
     note = source.checkpoint()
@@ -137,7 +163,7 @@ def _split(url: str) -> tuple[str, str]:
     host, _, path = rest.partition("/")
     path = path.strip("/")
     # A gatekeeper serves its log under /log; whoever names no path means that.
-    return f"{scheme}://{host}", f"/{path}" if path else "/log"
+    return f"{scheme}://{host}", f"/{path}" if path else _LOG
 
 
 def _plain(read: Callable[[], bytes | None]) -> bytes | None:

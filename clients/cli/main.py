@@ -132,12 +132,7 @@ def _monitor(arguments: argparse.Namespace) -> Exit:
 
 
 def _leases(arguments: argparse.Namespace) -> Exit:
-    if arguments.log is not None:
-        if not Path(arguments.log).is_dir():
-            raise Failure(Exit.USAGE, f"{arguments.log} is not a directory")
-        return audit.leases(arguments, Path(arguments.log))
-    with Server(_access(arguments)) as server:
-        return audit.leases(arguments, server)
+    return audit.leases(arguments, _access(arguments))
 
 
 def _doctor(arguments: argparse.Namespace) -> Exit:
@@ -352,6 +347,9 @@ def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> 
     verify = add("verify", logs.verify, "Check a proof and its entry: no network, only the log's policy file.")
     verify.add_argument("file", metavar="FILE.tlog-proof")
     verify.add_argument("--entry", metavar="FILE", help="default: FILE.entry.json beside it")
+    verify.add_argument("--keys", metavar="FILE", help="where the log's key was replaced: the file of pingee log keys --out")
+    keys = add("keys", _with_server(logs.show_keys), "The log keys that are trusted from the policy file on, each named by the log itself.")
+    keys.add_argument("--out", metavar="FILE", help="keep the document that proves it")
     check = add("fsck", _fsck, "Rehash every entry and tile of a served log or a directory; names the first bad entry.", streaming)
     check.add_argument("source", nargs="?", metavar="URL|DIR", help="default: the server")
     check.add_argument("--progress", action="store_true", help="say on stderr how far it is; on a terminal it always does")

@@ -17,14 +17,14 @@ from gatekeeper.tlog.checkpoint import VerifiedCheckpoint, open_checkpoint
 from gatekeeper.tlog.cosignature import verify_cosignature
 from gatekeeper.tlog.errors import BadNoteSignature, QuorumNotMet, TlogError
 from gatekeeper.tlog.fsck import Fault, Fetch, FsckReport, check_growth, drive, fsck
-from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.tlog.merkle import nodes_for_consistency, prove_consistency, verify_consistency
 from gatekeeper.tlog.note import parse_note
 from gatekeeper.tlog.tile import TileAddress, node_from_tile, tile_of_node
 
 from .exits import Exit, Failure
 from .fsck import print_line
-from .logsource import LogSource, ServedLog, ahead, open_source, read_policy
+from .logkeys import LogKeys
+from .logsource import LogSource, ServedLog, ahead, open_source, trusted
 from .monitorstate import MonitorState, Seen, open_state
 from .output import print_json, safe, say
 from .server import Access
@@ -57,18 +57,17 @@ class Look:
 
 def monitor(arguments: Namespace, access: Access) -> Exit:
     """Look once, or every so many seconds until the log contradicts itself; exit 3 where something is wrong."""
-    policy = read_policy(arguments)
     if arguments.output == "jsonl":
         print_line(STREAM)
     with open_state(Path(arguments.state)) as state:
-        return _watch(arguments, access, policy, state)
+        return _watch(arguments, access, state)
 
 
-def _watch(arguments: Namespace, access: Access, policy: LogPolicy, state: MonitorState) -> Exit:
+def _watch(arguments: Namespace, access: Access, state: MonitorState) -> Exit:
     while True:
         try:
             with open_source(arguments.source, access) as source:
-                look = _Looking(source, policy, state, arguments).look(moment(datetime.now(UTC)))
+                look = _Looking(source, trusted(arguments, source), state, arguments).look(moment(datetime.now(UTC)))
         except Failure as failure:
             if arguments.every is None or failure.exit_code is not Exit.REMOTE:
                 raise
@@ -82,13 +81,14 @@ def _watch(arguments: Namespace, access: Access, policy: LogPolicy, state: Monit
 
 
 class _Looking:
-    def __init__(self, source: LogSource, policy: LogPolicy, state: MonitorState, arguments: Namespace) -> None:
-        self._source, self._policy, self._state = source, policy, state
+    def __init__(self, source: LogSource, keys: LogKeys, state: MonitorState, arguments: Namespace) -> None:
+        self._source, self._keys, self._policy, self._state = source, keys, keys.now, state
         self._rehash, self._max_age, self._first = not arguments.no_rehash, arguments.max_age, arguments.first_look
 
     def look(self, now: Moment) -> Look:
         seen = self._seen()
-        held = None if seen is None else self._state.opened(seen, self._policy.log)
+        ever = self._keys.ever
+        held = None if seen is None else self._state.opened(seen, ever.log, *ever.also)
         shown = self._shown_anew(held)
         at = render_moment(now)
         first = at if seen is None else seen.first_look
@@ -124,7 +124,7 @@ class _Looking:
         if note is None:
             raise Failure(Exit.REMOTE if isinstance(self._source, ServedLog) else Exit.USAGE, f"{self._source.name} has no checkpoint")
         try:
-            return open_checkpoint(note, self._policy.log)
+            return open_checkpoint(note, self._policy.log, *self._policy.also)
         except TlogError as error:
             raise Failure(Exit.DENIED, f"forged: what is served as checkpoint is not signed by the log's key: {error}") from None
 

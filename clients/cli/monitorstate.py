@@ -63,10 +63,10 @@ class MonitorState:
             raise self.spoilt(str(error)) from None
         return seen
 
-    def opened(self, seen: Seen, key: VerifierKey) -> VerifiedCheckpoint:
+    def opened(self, seen: Seen, *keys: VerifierKey) -> VerifiedCheckpoint:
         """The remembered note, verified again: the file might be another's."""
         try:
-            return open_checkpoint(seen.note.encode("utf-8"), key)
+            return open_checkpoint(seen.note.encode("utf-8"), *keys)
         except TlogError as error:
             raise self.spoilt(f"its note does not verify: {error}") from None
 

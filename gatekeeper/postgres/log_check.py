@@ -38,15 +38,21 @@ class RowsReport:
 
 
 async def check_rows(
-    url: str, key: VerifierKey, *, older: VerifiedCheckpoint | None = None, progress: Callable[[int], Callable[[int], None] | None] = lambda _: None
+    url: str,
+    key: VerifierKey,
+    *,
+    also: tuple[VerifierKey, ...] = (),
+    older: VerifiedCheckpoint | None = None,
+    progress: Callable[[int], Callable[[int], None] | None] = lambda _: None,
 ) -> RowsReport:
     """Check every row of the log whose key this is, below its newest stored checkpoint. `older` is one kept outside.
 
+    `also` are the keys before and after it that signed stored checkpoints.
     `progress` is told the size at the beginning; what it returns is told how many entries are done, now and then. Memory stays flat.
 
     Raises `Unavailable` where the database does not answer, `NoLog`, and `LogRefused` where a stored checkpoint is not signed by the key.
     """
-    async with open_log_rows(url, key, connections=2) as stored:
+    async with open_log_rows(url, key, *also, connections=2) as stored:
         newest, *marks = await stored.checkpoints(MARKS)
         tell = progress(newest.size)
         with SpillingIds() as ids:

@@ -26,8 +26,8 @@ class NoLog(PortError):
 class LogRows:
     """The rows of the log whose key this is. Made by `open_log_rows`."""
 
-    def __init__(self, bridge: Bridge, log: int, key: VerifierKey) -> None:
-        self._bridge, self._log, self._key = bridge, log, key
+    def __init__(self, bridge: Bridge, log: int, keys: tuple[VerifierKey, ...]) -> None:
+        self._bridge, self._log, self._keys = bridge, log, keys
 
     async def checkpoints(self, most: int) -> list[VerifiedCheckpoint]:
         """The stored checkpoints, newest first, at least one.
@@ -36,7 +36,7 @@ class LogRows:
         """
         rows = await self._bridge.read(lambda unit: unit.rows(_Q["checkpoints"], log=self._log, most=most), cause_code=LOG_GONE)
         if not rows:
-            raise NoLog("no-checkpoint", f"no checkpoint of {self._key.name} was stored yet")
+            raise NoLog("no-checkpoint", f"no checkpoint of {self._keys[0].name} was stored yet")
         return [self._opened(row) for row in rows]
 
     async def newest(self) -> VerifiedCheckpoint:
@@ -63,7 +63,7 @@ class LogRows:
 
     def _opened(self, row: Row) -> VerifiedCheckpoint:
         try:
-            opened = open_checkpoint(row["note"], self._key)
+            opened = open_checkpoint(row["note"], *self._keys)
         except TlogError as error:
             raise LogRefused("log-refused", f"the stored checkpoint of size {row['size']} is not signed by the log's key: {error}") from None
         if opened.size != row["size"]:
@@ -72,10 +72,10 @@ class LogRows:
 
 
 @asynccontextmanager
-async def open_log_rows(url: str, key: VerifierKey, *, connections: int = 1) -> AsyncIterator[LogRows]:
-    """Connect; raises `Unavailable` where the database does not answer, and `NoLog`."""
+async def open_log_rows(url: str, key: VerifierKey, *also: VerifierKey, connections: int = 1) -> AsyncIterator[LogRows]:
+    """Connect. `also` are further keys of the log. Raises `Unavailable` where the database does not answer, and `NoLog`."""
     async with open_loop_thread("pingee-log-rows") as loop, open_bridge(loop, url, connections) as bridge:
         row = await bridge.read(lambda unit: unit.row(_Q["log"], origin=key.name), cause_code=LOG_GONE)
         if row is None:
             raise NoLog("no-log", f"the database holds no log with the origin {key.name}")
-        yield LogRows(bridge, int(row["id"]), key)
+        yield LogRows(bridge, int(row["id"]), (key, *also))

@@ -22,7 +22,9 @@ class Server:
         self.logs, self.documents, self.asked = list(logs), list(documents), []
         self.now = None
 
-    def get_bytes(self, path):
+    def get_bytes(self, path, *, most=None):
+        if path == "/log/keys":
+            raise Failure(Exit.REMOTE, "not-found", {"status": 404})
         if path == "/log/checkpoint" and self.logs:
             self.now = self.logs.pop(0)
             if isinstance(self.now, Exception):
