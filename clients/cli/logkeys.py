@@ -1,6 +1,6 @@
 """The log keys that a reader trusts today: those of the policy file, and those that followed them by what the log itself shows (`tlog.keyhistory`).
 
-A reader who remembers nothing follows anew each time, from its own file. Nothing is written back.
+A reader who remembers nothing follows anew each time, from its own file, which it never writes: people put a new key there.
 """
 
 from __future__ import annotations
