@@ -101,6 +101,7 @@ OPERATIONS: Final = (
     Operation("get", "/log/checkpoint", "The signed checkpoint", (200, 503), media="text/plain"),
     Operation("get", "/log/tile/{path}", "Tiles and entry bundles (C2SP tlog-tiles)", (200, 404), media="application/octet-stream"),
     Operation("get", "/log/proof/{index}", "A tlog-proof against the published checkpoint", (200, 404), media="text/plain"),
+    Operation("get", "/log/keys", "The log's key entries, each with the proof by which whoever knows the key before it can follow", (200, 503)),
     Operation("get", "/.well-known/pingee/log-policy", "The log's policy file, a convenience copy", (200,), media="text/plain"),
     Operation("get", "/problems/{code}", "What a code means", (200, 404)),
     Operation("get", "/openapi.json", "This document", (200,)),

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from gatekeeper.ports.errors import Rejected
-from gatekeeper.ports.log import Appended, HeadMoved, NewEntry, NewTile
+from gatekeeper.ports.log import Appended, HeadMoved, KeyChangeRow, NewEntry, NewTile
 from gatekeeper.tlog.merkle import CompactRange, leaf_hash
 from gatekeeper.tlog.tile import TileEdge
 
@@ -152,3 +152,32 @@ async def test_nobody_else_appends_during_a_turn_and_everybody_after_it(database
     assert await theirs.load_head() == one.range()
     async with theirs.turn():
         pass
+
+
+async def test_key_changes_are_kept_once_and_show_the_checkpoint_that_first_covers_them(database, replicas):
+    store, edge = database.log(ORIGIN), TileEdge()
+    await store.load_head()
+    assert await store.key_changes() == []
+    new, entries, tiles = grow(edge, 4)
+    first, second = entries[1], entries[3]
+    await store.add_key_change(second.entry_id, second.body, b"signature 2")
+    await store.add_key_change(first.entry_id, first.body, b"signature 1")
+    await store.add_key_change(first.entry_id, b"other", b"other")
+    assert {row.index for row in await store.key_changes()} == {None}
+    await store.append_batch(edge.range(), entries, tiles, new.range())
+    assert [(row.index, row.note) for row in await store.key_changes()] == [(1, None), (3, None)]
+    for size, note in ((5, b"five"), (1, b"one"), (3, b"three"), (4, b"four"), (3, b"three again")):
+        await store.save_checkpoint(size, note)
+    other = (await replicas.open()).log(ORIGIN)
+    await other.load_head()
+    expected = [KeyChangeRow(first.body, b"signature 1", 1, b"three again"), KeyChangeRow(second.body, b"signature 2", 3, b"four")]
+    assert await other.key_changes() == expected
+
+
+async def test_a_key_change_whose_entry_is_not_the_logs_own_is_not_logged(database, replicas):
+    store = database.log(ORIGIN)
+    await store.load_head()
+    new, entries, tiles = grow(TileEdge(), 1)
+    await store.add_key_change(entries[0].entry_id, b"other bytes", b"signature")
+    await store.append_batch(CompactRange.empty(), entries, tiles, new.range())
+    assert [row.index for row in await store.key_changes()] == [None]
