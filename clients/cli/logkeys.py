@@ -5,6 +5,8 @@ A reader who remembers nothing follows anew each time, from its own file, which 
 
 from __future__ import annotations
 
+import base64
+import binascii
 from argparse import Namespace
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from gatekeeper.tlog.errors import TlogError
 from gatekeeper.tlog.keyhistory import MAX_HISTORY, Followed, follow_history, parse_history
 from gatekeeper.tlog.keyring import Keyring, TrustedKey, installed_keys
 from gatekeeper.tlog.logpolicy import LogPolicy, open_cosigned
+from gatekeeper.tlog.note import ed25519_vkey, encode_vkey
 
 from .exits import Exit, Failure
 from .output import print_json, say
@@ -85,6 +88,15 @@ def keys(server: Server, arguments: Namespace, installed: LogPolicy) -> Exit:
     else:
         for one in told:
             print(f"{one['key']}\t{'trusted' if one['until'] is None else 'until ' + str(one['until'])}")
+    return Exit.OK
+
+
+def vkey(arguments: Namespace) -> Exit:
+    """Print the verifier key of a log's public key, as the vault's operator reads it from the vault."""
+    try:
+        print(encode_vkey(ed25519_vkey(arguments.origin, base64.b64decode(arguments.public, validate=True))))
+    except (TlogError, binascii.Error) as error:
+        raise Failure(Exit.USAGE, f"--origin and --public make no verifier key: {error}") from None
     return Exit.OK
 
 

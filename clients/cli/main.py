@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from gatekeeper.verify.order import OrderAction
 
-from . import audit, doctor, follow, fsck, logorder, logs, monitor, override, pings, reads, review
+from . import audit, doctor, follow, fsck, logkeys, logorder, logs, monitor, override, pings, reads, review
 from .exits import Exit, Failure
 from .output import say
 from .server import Access, Server
@@ -350,6 +350,9 @@ def _add_log(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> 
     verify.add_argument("--keys", metavar="FILE", help="where the log's key was replaced: the file of pingee log keys --out")
     keys = add("keys", _with_server(logs.show_keys), "The log keys that are trusted from the policy file on, each named by the log itself.")
     keys.add_argument("--out", metavar="FILE", help="keep the document that proves it")
+    vkey = add("vkey", logkeys.vkey, "The verifier key of a log's public key: what an order to rotate the log key names as new.")
+    vkey.add_argument("--origin", required=True, metavar="ORIGIN")
+    vkey.add_argument("--public", required=True, metavar="BASE64", help="as the vault shows it at transit/keys/INSTANCE-deploylog")
     check = add("fsck", _fsck, "Rehash every entry and tile of a served log or a directory; names the first bad entry.", streaming)
     check.add_argument("source", nargs="?", metavar="URL|DIR", help="default: the server")
     check.add_argument("--progress", action="store_true", help="say on stderr how far it is; on a terminal it always does")

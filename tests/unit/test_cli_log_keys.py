@@ -1,5 +1,6 @@
 """`pingee log fsck DIR` and `log verify --keys` of a log whose key was replaced, with the policy file of before: attack row 120 for auditors."""
 
+import base64
 import json
 from datetime import timedelta
 
@@ -95,3 +96,10 @@ def test_verify_needs_the_history_for_a_new_proof_and_not_for_one_of_before(run,
     assert (code, "a key that is trusted here" in err) == (3, True)
     assert run("verify", tmp_path / "4.tlog-proof", "--keys", keys)[0] == 0
     assert run("verify", tmp_path / "1.tlog-proof")[0] == 0
+
+
+def test_the_verifier_key_of_a_vaults_public_key(run, log):
+    public = base64.b64encode(log.new.public_key().public_bytes_raw()).decode()
+    assert run("vkey", "--origin", ORIGIN, "--public", public)[:2] == (0, encode_vkey(vkey_of(log.new)) + "\n")
+    for origin, wrong in ((ORIGIN, "AAAA"), (ORIGIN, "no base64"), ("a b", public)):
+        assert run("vkey", "--origin", origin, "--public", wrong)[0] == 1

@@ -95,6 +95,9 @@ async def test_a_key_counts_only_while_pinned_file_and_policy_both_name_it(house
     house.people["eve"] = stranger
     house.operators["eve"] = (stranger.public,)
     await house.refused(house.rotation("alice", "eve"), "order-signers", "not by a key that is pinned here")
+    # Pinned under a name that the policy knows with another key.
+    house.operators |= {"carol": (stranger.public,)}
+    await house.refused(house.rotation("alice", "eve"), "order-signers", "not by a key that is pinned here")
     house.operators = {"alice": house.operators["alice"]}
     await house.refused(house.rotation("alice", "bob"), "order-signers", "not by a key that is pinned here")
     house.operators = {}

@@ -14,7 +14,7 @@ from gatekeeper.tlog.keyhistory import KeyHistory, encode_history, follow_histor
 from gatekeeper.tlog.keyring import Keyring, TrustedKey, Unfollowed, advance, installed_keys
 from gatekeeper.tlog.kinds import KeyUse
 from gatekeeper.tlog.logpolicy import LogPolicy, open_cosigned
-from gatekeeper.tlog.note import Note, NoteSignature, encode_note, encode_vkey, parse_note
+from gatekeeper.tlog.note import Note, NoteSignature, ed25519_vkey, encode_note, encode_vkey, parse_note
 from tests.fakes.frames import now
 from tests.fakes.rotated import RotatedLog, endorse, key_entry, spki_of, vkey_of
 
@@ -194,11 +194,28 @@ A, B, C = new_key(), new_key(), new_key()
         (change(B, B, since=SOON, until=AFTER), AFTER, Unfollowed.MALFORMED),
         (change(B, C, since=AFTER, until=AFTER), AFTER, Unfollowed.MALFORMED),
         (replace(change(B, C, since=SOON, until=AFTER), new="no key"), AFTER, Unfollowed.MALFORMED),
-        (replace(change(B, C, since=SOON, until=AFTER), new=text_of(C).replace("production", "staging")), AFTER, Unfollowed.MALFORMED),
+        (replace(change(B, C, since=SOON, until=AFTER), new=encode_vkey(ed25519_vkey("staging.test/log/2026", vkey_of(C).public))), AFTER, Unfollowed.MALFORMED),
     ],
 )
 def test_an_entry_that_changes_nothing_says_why(entry, at, why):
     assert advance(after_one(A, B), entry, at=at) is why
+
+
+def test_a_later_change_is_proven_by_a_key_that_is_good_at_its_date():
+    """A retired log key proves no new receipt key, although its old proofs are good for ever."""
+    log, new, signing, other = log_with(b"one"), new_key(), ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    log.rotate(new, since=START, until=SOON)
+    later = Moment(AFTER + timedelta(days=7))
+    for signer, at, holds in ((log.key, START, True), (log.key, AFTER, False), (new, AFTER, True)):
+        log.signers = [signer]
+        log.log_entry(key_entry(KeyUse.RECEIPT, spki_of(signing), spki_of(other), since=at, until=later), signing)
+        log.signers, policy = [new], policy_of(log.key)
+        if holds:
+            assert open_followed(log.note(), installed_keys(policy, [spki_of(signing)]), policy, log.history(), at=AFTER)[1].unfollowed == ()
+        else:
+            with pytest.raises(UnknownLog, match="with a key that is trusted here"):
+                follow_history(installed_keys(policy, [spki_of(signing)]), policy, log.history(), at=AFTER)
+        log.changes.pop()
 
 
 def test_a_row_that_the_replaced_key_did_not_sign_is_not_followed_and_keeps_nobody_from_the_honest_ones():
