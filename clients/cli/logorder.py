@@ -9,6 +9,7 @@ from pathlib import Path
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.moment import later, moment, render_moment
 from gatekeeper.model.uris import LOG_ORDER
+from gatekeeper.tlog.origins import next_origin
 from gatekeeper.verify.dsse import UntrustedEnvelope
 from gatekeeper.verify.errors import Malformed
 from gatekeeper.verify.order import LogOrder, OrderAction, encode_log_order, parse_log_order
@@ -31,7 +32,7 @@ def new(arguments: Namespace) -> Exit:
             action=OrderAction(arguments.action),
             instance=arguments.instance,
             origin=arguments.origin,
-            parameters=_parameters(arguments.parameter),
+            parameters=_parameters(arguments),
             reason=arguments.reason,
             not_after=later(moment(datetime.now(UTC)), seconds=life),
         )
@@ -72,11 +73,13 @@ def sign(arguments: Namespace) -> Exit:
     return Exit.OK
 
 
-def _parameters(given: list[str]) -> dict[str, str]:
+def _parameters(arguments: Namespace) -> dict[str, str]:
     found: dict[str, str] = {}
-    for text in given:
+    for text in arguments.parameter:
         name, equals, value = text.partition("=")
         if not equals or not name or name in found:
             raise Failure(Exit.USAGE, f"{text!r} is not NAME=VALUE, or NAME is given twice")
         found[name] = value
+    if arguments.action == OrderAction.REOPEN and "next" not in found and (following := next_origin(arguments.origin)):
+        found["next"] = following
     return found

@@ -316,7 +316,7 @@ def _add_log_order(within: argparse._SubParsersAction[_Parser], shared: _Parser)
     new.add_argument("--instance", required=True, metavar="NAME")
     new.add_argument("--origin", required=True, metavar="ORIGIN", help="the log's name as it is now")
     new.add_argument(
-        "--set", dest="parameter", metavar="NAME=VALUE", action="append", default=[], help="what the action needs; reopen: next=ORIGIN"
+        "--set", dest="parameter", metavar="NAME=VALUE", action="append", default=[], help="what the action needs; for reopen: next=ORIGIN"
     )
     new.add_argument("--reason", required=True, metavar="TEXT")
     new.add_argument("--for", required=True, dest="life", type=_seconds, metavar="DURATION", help="how long it may be used; at most 4h")

@@ -39,7 +39,8 @@ from .cosign import Cosigner, load_cosigner
 from .files import Place, Unreadable, make_private, write_durably
 from .incoming import Incoming, WrongBytes
 from .keep import forget_all_but, is_kept, keep_artifact, open_kept
-from .keys import Fork, believe
+from .keys import believe
+from .origins import Fork, leave
 from .record import Record
 from .settings import join_settings, parse_settings
 from .state import ComponentMemory, KeptRelease, Memory, Outcome, Release, Remembered, SpentOrder, save_memory
@@ -164,9 +165,9 @@ class Doorkeeper:
 
     def _read_offer(self, incoming: Incoming, parts: dict[PartName, PartSpec], named: Digest, memory: Memory) -> checks.Verdicts:
         read: dict[PartName, bytes] = {}
-        for name in (PartName.RECEIPT, PartName.PROOF, PartName.CONSISTENCY, PartName.KEYS):
+        for name in (PartName.RECEIPT, PartName.PROOF, PartName.CONSISTENCY, PartName.KEYS, PartName.ORIGINS):
             if name not in parts:
-                if name is PartName.KEYS:
+                if name in (PartName.KEYS, PartName.ORIGINS):
                     continue
                 return Refusal("receipt-missing", f"the frame has no {name.value}")
             try:
@@ -179,6 +180,7 @@ class Doorkeeper:
             consistency=read[PartName.CONSISTENCY],
             opening=PartName.OPENING in parts,
             keys=read.get(PartName.KEYS),
+            origins=read.get(PartName.ORIGINS),
         )
         return checks.check_offer(offer, named=named, pinned=self.pinned, memory=memory, at=self.now())
 
@@ -269,10 +271,13 @@ class Doorkeeper:
             healthy=memory.healthy(slot.name),
             kept=() if previous is None else previous.kept,
             override=None if previous is None else previous.override,
+            origin=found.checkpoint.origin,
         )
         checkpoint = Remembered(found.checkpoint.origin, found.checkpoint.size, found.checkpoint.root, found.checkpoint.note)
-        memory = replace(memory, checkpoint=checkpoint, keys=found.believed.keys).with_component(slot.name, component)
+        memory = leave(replace(memory, checkpoint=checkpoint, keys=found.believed.keys), found.left).with_component(slot.name, component)
         # Recorded first: a record that cannot be written refuses while the receipt is still unspent.
+        for left in found.left:
+            self.record.append(at, "origin-left", {"origin": left.origin, "for": checkpoint.origin, "receipt": found.receipt})
         self.record.append(at, "accepted", {"receipt": found.receipt, "artifact": statement.subject, "index": found.index})
         memory = self._store_bundle(slot, received.bundle, memory)
         release = Release(

@@ -2,11 +2,13 @@
 
 Pure: bytes and values in, an answer out. What differs from a frame's own receipt: a member's `not_after` has passed long ago, and its index lies
 below the last one accepted. When the bundle arrives, every proof must lead to the checkpoint that the frame was accepted under, so a member of a
-private tree is a fork as its deploy would have been. Read again for an override, the proofs are checked once more against the pinned log.
+private tree is a fork as its deploy would have been. Read again for an override, the proofs are checked once more against the pinned log, under the
+origin that was followed when the bundle came.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatekeeper.model.digest import Digest
@@ -22,6 +24,8 @@ from gatekeeper.verify.receipt import verify_decision_statement
 from gatekeeper.verify.rollback import BundleMember, verify_rollback_bundle
 
 from .checks import Acceptable, check_meant_here
+from .origins import policies
+from .state import Memory
 from .target import Pinned
 
 
@@ -46,17 +50,18 @@ class Bundle:
         return any(member.artifact == artifact for member in self.members)
 
 
-def check_bundle(data: bytes, component: str, pinned: Pinned) -> Bundle | Refusal:
+def check_bundle(data: bytes, component: str, pinned: Pinned, memory: Memory) -> Bundle | Refusal:
     """Whether a bundle is the gatekeeper's, for this component here, with nothing in it but logged Allows. Raises ValueError for other bytes.
 
-    It was accepted when it arrived, so keys that were replaced since are good for it.
+    It was accepted when it arrived, so keys that were replaced since, and origins that were left, are good for it.
     """
-    return _check(data, component, pinned, None, None)
+    return _check(data, component, pinned, policies(pinned, memory), None, None)
 
 
 def check_arriving(data: bytes, found: Acceptable, at: Moment) -> Bundle | Refusal:
     """As `check_bundle`, for the bundle of a frame: its first member is the frame's receipt, and all stand under the frame's checkpoint."""
-    bundle = _check(data, found.statement.component, found.believed.pinned, found.checkpoint.checkpoint, at)
+    believed = {found.checkpoint.origin: found.policy}
+    bundle = _check(data, found.statement.component, found.believed.pinned, believed, found.checkpoint.checkpoint, at)
     if isinstance(bundle, Refusal):
         return bundle
     if not bundle.members or bundle.members[0].receipt != found.receipt:
@@ -64,7 +69,9 @@ def check_arriving(data: bytes, found: Acceptable, at: Moment) -> Bundle | Refus
     return bundle
 
 
-def _check(data: bytes, component: str, pinned: Pinned, under: Checkpoint | None, at: Moment | None) -> Bundle | Refusal:
+def _check(
+    data: bytes, component: str, pinned: Pinned, believed: Mapping[str, LogPolicy], under: Checkpoint | None, at: Moment | None
+) -> Bundle | Refusal:
     verified = verify_rollback_bundle(data, pinned.receipt_keys_at(at))
     if isinstance(verified, Refusal):
         return verified
@@ -74,14 +81,16 @@ def _check(data: bytes, component: str, pinned: Pinned, under: Checkpoint | None
         return Refusal("receipt-other-target", "the rollback bundle is for another target, environment or component")
     members = []
     for raw in bundle.members:
-        member = _check_member(raw, component, pinned, under, pinned.policy_at(at))
+        member = _check_member(raw, component, pinned, believed, under)
         if isinstance(member, Refusal):
             return Refusal(member.reason, f"rollback bundle: {member.detail}")
         members.append(member)
     return Bundle(component, tuple(members), bundle.reported)
 
 
-def _check_member(raw: BundleMember, component: str, pinned: Pinned, under: Checkpoint | None, policy: LogPolicy) -> Member | Refusal:
+def _check_member(
+    raw: BundleMember, component: str, pinned: Pinned, believed: Mapping[str, LogPolicy], under: Checkpoint | None
+) -> Member | Refusal:
     receipt = parse_receipt(raw.receipt)
     try:
         # A receipt of long ago stays what it was: its key is the one of its date, which stands in the entry, which the log holds.
@@ -91,7 +100,9 @@ def _check_member(raw: BundleMember, component: str, pinned: Pinned, under: Chec
     statement = verify_decision_statement(receipt.statement, keys)
     if isinstance(statement, Refusal):
         return statement
-    inclusion = check_inclusion(receipt, raw.proof, statement, policy)
+    if receipt.origin not in believed:
+        return Refusal("receipt-missing", f"a member is of {receipt.origin}, which is not the log's origin here")
+    inclusion = check_inclusion(receipt, raw.proof, statement, believed[receipt.origin])
     if isinstance(inclusion, Refusal):
         return inclusion
     if under is not None and inclusion.checkpoint.checkpoint != under:

@@ -3,7 +3,8 @@
 1. The receipt is there and is the one that the credential names; its statement is signed by a receipt key that is pinned, or that followed one
    that is (`keys`), and is in force today (`bad-signature`); its entry is that statement's, and stands in the pinned log: origin, log signature,
    witness quorum, inclusion (`receipt-missing`).
-2. The checkpoint extends the one remembered (`log-fork`; a proof from another size, or a smaller checkpoint, is `Stale`).
+2. The checkpoint extends the one remembered (`log-fork`; a proof from another size, or a smaller checkpoint, is `Stale`). Where the log has gone on
+   to its next origin, the frame shows the step (`origins`); a receipt of an origin that was left is `origin-closed`.
 3. An Allow in mode warn or enforce, for this instance, environment, component and target (`receipt-other-target`), before its `not_after`
    (`allow-expired`), with an index above the last one accepted for the component (`receipt-replayed`), not sealed (`sealed-not-allowed`).
 4. Then, and only then, are the artifact's bytes read: `check_manifest` and `check_config`, and the environment's configuration, whose digest
@@ -25,16 +26,19 @@ from gatekeeper.model.statement import DecisionStatement
 from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.document import Configuration
 from gatekeeper.policy.load import PolicyError, parse_configuration
-from gatekeeper.tlog.checkpoint import Checkpoint, VerifiedCheckpoint, open_checkpoint
+from gatekeeper.tlog.checkpoint import VerifiedCheckpoint, open_checkpoint
 from gatekeeper.tlog.consistency import parse_growth, verify_growth
 from gatekeeper.tlog.errors import ProofMismatch, TlogError
+from gatekeeper.tlog.logpolicy import LogPolicy
+from gatekeeper.tlog.origins import may_follow
 from gatekeeper.tlog.proof import VerifiedInclusion
 from gatekeeper.verify.inclusion import check_inclusion
 from gatekeeper.verify.receipt import verify_decision_statement
 
 from .artifact import Contents, Run
-from .keys import Believed, Fork, believe, follow
-from .state import Memory
+from .keys import Believed, believe, follow
+from .origins import Fork, Standing, cross, is_left, standing
+from .state import ClosedOrigin, Memory
 from .target import Pinned
 
 
@@ -47,13 +51,15 @@ class Offer:
     consistency: bytes | None
     opening: bool
     keys: bytes | None = None
+    origins: bytes | None = None
 
 
 @dataclass(frozen=True)
 class Behind:
-    """The proof does not start at the size we remember, which is `size`."""
+    """The proof does not start at the size we remember, which is `size`; nor, where `origin` is given, at the origin."""
 
     size: int
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,10 @@ class Acceptable:
     index: int
     checkpoint: VerifiedCheckpoint
     believed: Believed
+    policy: LogPolicy
+    """of the origin that the checkpoint is of"""
+    left: tuple[ClosedOrigin, ...] = ()
+    """origins that are left by accepting it"""
 
 
 Verdicts: TypeAlias = Acceptable | Behind | Refusal
@@ -85,13 +95,16 @@ def check_offer(offer: Offer, *, named: Digest, pinned: Pinned, memory: Memory, 
     statement = verify_decision_statement(receipt.statement, pinned.receipt_keys_at(at))
     if isinstance(statement, Refusal):
         return Refusal("bad-signature", statement.detail)
-    inclusion = check_inclusion(receipt, offer.proof, statement, pinned.policy_at(at))
+    here = _follow(receipt.origin, offer, pinned, memory, at)
+    if not isinstance(here, Standing):
+        return here
+    inclusion = check_inclusion(receipt, offer.proof, statement, here.policy)
     if isinstance(inclusion, Refusal):
         return inclusion
-    grown = _check_growth(offer.consistency, inclusion, pinned, memory, at)
+    grown = _check_growth(offer.consistency, inclusion, here, crossed=offer.origins is not None)
     if grown is not None:
         return grown
-    acceptable = Acceptable(statement.value, named, inclusion.index, inclusion.checkpoint, believed)
+    acceptable = Acceptable(statement.value, named, inclusion.index, inclusion.checkpoint, believed, here.policy, here.left)
     return _check_decision(acceptable, pinned, memory, at, sealed=offer.opening) or acceptable
 
 
@@ -136,37 +149,42 @@ def check_run(run: Run, statement: DecisionStatement) -> Refusal | None:
     return None
 
 
-def remembered_checkpoint(pinned: Pinned, memory: Memory) -> tuple[Checkpoint, bytes] | None:
-    """What the next checkpoint must extend: the one remembered, else the one installed, else nothing. Raises `TlogError` for the latter's."""
-    if memory.checkpoint is not None:
-        known = memory.checkpoint
-        return Checkpoint(known.origin, known.size, known.root), known.note
-    if pinned.first_checkpoint is not None:
-        policy = pinned.policy_at(None)
-        return open_checkpoint(pinned.first_checkpoint, policy.log, *policy.also).checkpoint, pinned.first_checkpoint
-    return None
-
-
 def _check_keys(offer: Offer, believed: Believed, at: Moment) -> Believed | Refusal:
     if offer.keys is None or offer.consistency is None:
         return believed
     return follow(believed, offer.keys, parse_growth(offer.consistency).checkpoint, at)
 
 
-def _check_growth(consistency: bytes, inclusion: VerifiedInclusion, pinned: Pinned, memory: Memory, at: Moment) -> Behind | Refusal | None:
+def _follow(origin: str, offer: Offer, pinned: Pinned, memory: Memory, at: Moment) -> Standing | Behind | Refusal:
+    """The origin that the frame's receipt is of, if it is the one followed here or follows it."""
+    here = standing(pinned, memory, at)
+    if is_left(memory, here, origin):
+        return Refusal("origin-closed", f"{origin} is closed here: {here.origin} follows it")
+    if offer.origins is not None:
+        return cross(here, offer.origins)
+    if here.known is not None and may_follow(here.origin, origin):
+        return Behind(here.known[0].size, here.origin)
+    if here.known is not None and origin != here.origin and origin == pinned.log_policy.log.name:
+        sent = parse_growth(offer.consistency or b"").checkpoint
+        return Fork("log-fork", "another origin than the one remembered: this needs a person and new files", (here.known[1], sent))
+    return here
+
+
+def _check_growth(consistency: bytes, inclusion: VerifiedInclusion, here: Standing, *, crossed: bool) -> Behind | Refusal | None:
     growth = parse_growth(consistency)
-    remembered = remembered_checkpoint(pinned, memory)
-    known, known_note = (None, None) if remembered is None else remembered
+    known, known_note = (None, None) if here.known is None else here.known
     try:
-        policy = pinned.policy_at(at)
-        grown = open_checkpoint(growth.checkpoint, policy.log, *policy.also)
+        grown = open_checkpoint(growth.checkpoint, here.policy.log, *here.policy.also)
     except TlogError as error:
         return Refusal("receipt-missing", f"the consistency proof leads to no checkpoint of the log: {error}")
     if grown.checkpoint != inclusion.checkpoint.checkpoint:
         return Refusal("receipt-missing", "proof and consistency lead to two checkpoints")
     notes = (growth.checkpoint,) if known_note is None else (known_note, growth.checkpoint)
-    if known is not None and known.origin != grown.origin:
-        return Fork("log-fork", "another origin than the one remembered: this needs a person and new files", notes)
+    if crossed:
+        # The step from what is remembered was the crossing's, and it ended at this very checkpoint.
+        if known != grown.checkpoint or growth.old != 0:
+            return Refusal("receipt-missing", "the crossing leads to another checkpoint than the receipt's proof")
+        return None
     size = 0 if known is None else known.size
     if growth.old != size or grown.size < size:
         return Behind(size)
@@ -198,7 +216,8 @@ def _check_decision(acceptable: Acceptable, pinned: Pinned, memory: Memory, at: 
     if expired is not None:
         return expired
     last = memory.component(statement.component)
-    if last is not None and acceptable.index <= last.index:
+    # An index of an origin that was left says nothing of this one's; its receipts are refused before.
+    if last is not None and memory.origin_of(last) in (None, acceptable.checkpoint.origin) and acceptable.index <= last.index:
         return Refusal("receipt-replayed", "its log index is not above the last one accepted for this component")
     if sealed:
         return Refusal("sealed-not-allowed", "this target takes no sealed decision")

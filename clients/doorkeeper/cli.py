@@ -110,8 +110,8 @@ def apply(place: Place, descriptor: int, named: Digest) -> int:
             case Applied():
                 _say(_outcome(answer))
                 return answer.exit_code
-            case Behind(size=size):
-                _say({"stale": size})
+            case Behind(size=size, origin=origin):
+                _say({"stale": size} if origin is None else {"stale": size, "origin": origin})
                 return STALE
             case Refusal():
                 door.refuse(named, answer)

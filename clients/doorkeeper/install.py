@@ -11,9 +11,9 @@ from gatekeeper.tlog.logpolicy import parse_log_policy
 from gatekeeper.tlog.note import encode_vkey
 from gatekeeper.verify.receipt import parse_receipt_keys
 
-from .checks import remembered_checkpoint
 from .cosign import load_cosigner, make_cosigner_key
 from .files import Place, Unreadable, make_private, read_bounded, write_durably
+from .origins import standing
 from .record import Record
 from .state import NOTHING, load_memory, save_memory
 from .target import MAX_FILE, load_pinned, parse_override_keys, parse_target
@@ -86,7 +86,7 @@ def check(place: Place) -> str:
     memory = load_memory(place)
     Record(place).verify()
     try:
-        remembered_checkpoint(pinned, memory)
+        standing(pinned, memory)
     except ValueError as error:
         raise Unreadable(f"checkpoint: {error}") from error
     if place.cosigner_key.stat().st_mode & 0o077:

@@ -23,17 +23,11 @@ from gatekeeper.tlog.keyhistory import KeyHistory, follow_history, parse_history
 from gatekeeper.tlog.keyring import Keyring
 from gatekeeper.tlog.note import parse_note
 
+from .origins import Fork
 from .state import MAX_KEYS, Memory
 from .target import Pinned
 
 _ROOM: Final = "more key changes than are remembered here: install the verifiers' files anew"
-
-
-@dataclass(frozen=True)
-class Fork(Refusal):
-    """Two signed notes of one log that contradict each other, or that were not shown to agree: kept as evidence."""
-
-    notes: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)

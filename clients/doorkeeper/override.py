@@ -138,7 +138,7 @@ def may_bring_back(place: Place, pinned: Pinned, memory: Memory) -> list[tuple[s
     for name, component in memory.components:
         if pinned.target.component(name) is None:
             continue
-        bundle = None if pinned.target.override_any else _bundle(place, name, pinned)
+        bundle = None if pinned.target.override_any else _bundle(place, name, pinned, memory)
         for kept in component.kept:
             listed = pinned.target.override_any or (isinstance(bundle, Bundle) and bundle.holds(kept.artifact))
             if listed and is_kept(place, name, kept.artifact):
@@ -152,19 +152,19 @@ def _find(door: Doorkeeper, digest: Digest, memory: Memory) -> _Found | Refusal:
         if kept.artifact == digest and slot is not None and component is not None:
             return _Found(slot, component, kept)
     for name, _ in memory.components:
-        bundle = _bundle(door.place, name, door.believed(memory))
+        bundle = _bundle(door.place, name, door.believed(memory), memory)
         if isinstance(bundle, Refusal):
             return Refusal("override-scope", f"the rollback bundle of {name} does not hold: {bundle.detail}")
     where = "what is kept here" if door.pinned.target.override_any else "the rollback bundle, or was never healthy here, or is no longer kept"
     return Refusal("override-scope", f"the digest is not in {where}; see rollback_set of: pingee-doorkeeper status")
 
 
-def _bundle(place: Place, component: str, pinned: Pinned) -> Bundle | Refusal | None:
+def _bundle(place: Place, component: str, pinned: Pinned, memory: Memory) -> Bundle | Refusal | None:
     path = place.rollback_bundle(component)
     if not path.exists():
         return None
     try:
-        return check_bundle(read_bounded(path, MAX_BUNDLE), component, pinned)
+        return check_bundle(read_bounded(path, MAX_BUNDLE), component, pinned, memory)
     except ValueError as error:
         raise Unreadable(f"rollback-bundle: {error}") from error
 

@@ -24,6 +24,8 @@ MAX_KEYS: Final = 256 * 1024
 MAX_ORIGINS: Final = 8
 MAX_ORDERS: Final = 32
 """override orders remembered: those that could still be used, and those not reported yet"""
+MAX_CLOSED: Final = 32
+"""origins left; an older one is forgotten, and with it nothing that is still believed"""
 
 
 @unique
@@ -46,6 +48,17 @@ class Remembered:
     size: int
     root: bytes
     note: bytes
+
+
+@dataclass(frozen=True)
+class ClosedOrigin:
+    """An origin that this target has left for the next one: what it remembered of it, and the note that closed it."""
+
+    origin: str
+    note: bytes
+    """the newest checkpoint that was accepted here"""
+    previous: bytes
+    """the last note of the origin, as entry 0 of the next one has it; empty where a person installed files for the next one"""
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,8 @@ class ComponentMemory:
     """newest first, each artifact once"""
     override: Digest | None = None
     """the order by which `healthy` runs, where it was no deploy"""
+    origin: str | None = None
+    """of the log that `index` and `size` are of; None, in a state from before origins could be left: of the one remembered"""
 
 
 @dataclass(frozen=True)
@@ -119,10 +134,16 @@ class Memory:
     """oldest first"""
     keys: tuple[bytes, ...] = ()
     """key histories (`tlog.keyhistory`) that were followed, one for each origin: evidence, verified again each time"""
+    closed: tuple[ClosedOrigin, ...] = ()
+    """oldest first"""
 
     def component(self, name: str) -> ComponentMemory | None:
         """The memory of one component."""
         return dict(self.components).get(name)
+
+    def origin_of(self, component: ComponentMemory) -> str | None:
+        """The origin that a component's index is of."""
+        return component.origin or (None if self.checkpoint is None else self.checkpoint.origin)
 
     def with_component(self, name: str, memory: ComponentMemory) -> Memory:
         """A copy in which one component's memory is replaced."""
@@ -174,6 +195,7 @@ def encode_memory(memory: Memory) -> bytes:
             "adopted": {name: _release_json(release) for name, release in memory.adopted},
             "orders": [_order_json(spent) for spent in memory.orders],
             "keys": [base64.b64encode(document).decode() for document in memory.keys],
+            "closed": [_closed_json(origin) for origin in memory.closed],
         }
     )
 
@@ -190,6 +212,7 @@ def parse_memory(data: bytes) -> Memory:
         # A state written before there were overrides has no such member.
         orders=tuple(_parse_order(item) for item in fields.objects("orders", max_items=MAX_ORDERS)) if fields.has("orders") else (),
         keys=_parse_keys(fields),
+        closed=tuple(_parse_closed(item) for item in fields.objects("closed", max_items=MAX_CLOSED)) if fields.has("closed") else (),
     )
     fields.done()
     return memory
@@ -247,7 +270,20 @@ def _component_json(component: ComponentMemory) -> dict[str, Json]:
         "healthy": None if component.healthy is None else _release_json(component.healthy),
         "kept": [{"artifact": kept.artifact, "receipt": kept.receipt, "config": kept.config} for kept in component.kept],
         "override": component.override,
+        "origin": component.origin,
     }
+
+
+def _closed_json(closed: ClosedOrigin) -> dict[str, Json]:
+    notes = {"note": closed.note, "previous": closed.previous}
+    return {"origin": closed.origin, **{name: base64.b64encode(note).decode() for name, note in notes.items()}}
+
+
+def _parse_closed(fields: Fields) -> ClosedOrigin:
+    previous = fields.text("previous", max_length=128 * 1024, min_length=0)
+    closed = ClosedOrigin(fields.text("origin"), _bytes(fields, "note"), _bytes(fields, "previous") if previous else b"")
+    fields.done()
+    return closed
 
 
 def _parse_component(fields: Fields) -> ComponentMemory:
@@ -263,6 +299,7 @@ def _parse_component(fields: Fields) -> ComponentMemory:
         healthy=None if fields.raw("healthy") is None else _parse_release(fields.nested("healthy")),
         kept=tuple(_parse_kept(item) for item in fields.objects("kept", max_items=100)) if fields.has("kept") else (),
         override=fields.optional("override", fields.digest),
+        origin=fields.optional("origin", fields.text),
     )
     fields.done()
     return component

@@ -8,8 +8,8 @@ from gatekeeper.model.canonical import Json
 from gatekeeper.tlog.note import encode_vkey
 
 from .apply import Doorkeeper
-from .checks import remembered_checkpoint
 from .files import Unreadable
+from .origins import standing
 from .override import may_bring_back
 from .state import Memory, Outcome, Release, SpentOrder
 from .workload import is_alive
@@ -17,7 +17,7 @@ from .workload import is_alive
 
 def render_status(door: Doorkeeper, memory: Memory) -> dict[str, Json]:
     """One JSON object; its members are those of `gatekeeper.ports.target.TargetStatus` and a few for people."""
-    known = remembered_checkpoint(door.pinned, memory)
+    known = standing(door.pinned, memory).known
     return {
         "v": 1,
         "target": door.pinned.target.name,
@@ -25,6 +25,7 @@ def render_status(door: Doorkeeper, memory: Memory) -> dict[str, Json]:
         "environment": door.pinned.target.environment,
         "origin": None if known is None else known[0].origin,
         "size": 0 if known is None else known[0].size,
+        "closed_origins": [closed.origin for closed in memory.closed],
         "cosigner": encode_vkey(door.cosigner.vkey),
         "record": _record_state(door),
         "components": [_component(door, memory, name) for name, _ in memory.components],
@@ -46,6 +47,7 @@ def _component(door: Doorkeeper, memory: Memory, name: str) -> dict[str, Json]:
         "component": name,
         "receipt": component.receipt,
         "index": component.index,
+        "origin": component.origin,
         "slot": component.slot,
         "outcome": component.outcome.value,
         "detail": component.detail,

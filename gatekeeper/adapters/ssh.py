@@ -260,7 +260,7 @@ def parse_answer(line: bytes, status: int, receipt: Digest) -> Answer:
         return Refused(code, fields.text("detail", max_length=1024, min_length=0))
     if fields.has("stale"):
         _fits(fields, "stale", status, (5,))
-        return Stale(fields.integer("stale"))
+        return Stale(fields.integer("stale"), fields.optional("origin", fields.text))
     if fields.has("error"):
         _fits(fields, "error", status, (1, 7, 20))
         if status == 20 or fields.has("receipt"):
@@ -347,6 +347,7 @@ def _read_component(fields: Fields) -> ComponentStatus:
         running=fields.optional("running", fields.digest),
         config=fields.optional("config", fields.text),
         override=fields.optional("override", fields.digest),
+        origin=fields.optional("origin", fields.text),
     )
 
 

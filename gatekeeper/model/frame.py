@@ -35,6 +35,8 @@ class PartName(StrEnum):
     PROOF = "proof"
     CONSISTENCY = "consistency"
     KEYS = "keys"
+    ORIGINS = "origins"
+    """crossings to the open origin (`tlog.origins`), where the target remembers an older one"""
     OPENING = "opening"
     ROLLBACK_BUNDLE = "rollback-bundle"
     MANIFEST = "manifest"
@@ -53,6 +55,7 @@ MAX_PART: Final = MappingProxyType(
         PartName.PROOF: 256 * _KIB,
         PartName.CONSISTENCY: 256 * _KIB,
         PartName.KEYS: 256 * _KIB,
+        PartName.ORIGINS: 256 * _KIB,
         PartName.OPENING: 64 * _KIB,
         PartName.ROLLBACK_BUNDLE: 4 * _MIB,
         PartName.MANIFEST: 1 * _MIB,

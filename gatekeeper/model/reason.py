@@ -197,6 +197,7 @@ _TABLE: Final = (
     _reason("receipt-other-target", "Allow for another target, environment or component", (Effect.DOOR,), "operator"),
     _reason("receipt-replayed", "log index not above the last one applied for that component", (Effect.DOOR,), "operator"),
     _reason("log-fork", "checkpoint inconsistent with the last one accepted here; alarm", (Effect.DOOR,), "admin"),
+    _reason("origin-closed", "receipt of an origin of the log that this target has left for the next one", (Effect.DOOR,), "requester (ping anew)"),
     _reason("sealed-not-allowed", "sealed decision where the target's policy does not admit one", (Effect.DOOR,), "security, operator"),
     _reason("override-signers", "order not signed by two different people pinned here", (Effect.DOOR,), "two people"),
     _reason("override-expired", "order past its not_after, or used before", (Effect.DOOR,), "two people"),

@@ -115,9 +115,13 @@ class RolledBack:
 
 @dataclass(frozen=True)
 class Stale:
-    """The consistency proof starts elsewhere than the target's memory: send again with one from `size`. Nothing happened."""
+    """The consistency proof starts elsewhere than the target's memory: send again with one from `size`. Nothing happened.
+
+    `origin`: given where the target follows another origin than the frame's; then `size` is of that one, and the step between them is to be shown.
+    """
 
     size: int
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,8 @@ class ComponentStatus:
     """configuration commit of what runs now"""
     override: Digest | None = None
     """the override order by which it runs, where it was no deploy"""
+    origin: str | None = None
+    """of the log that `index` and `size` are of; None: a doorkeeper from before it told"""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def test_two_people_sign_what_one_of_them_wrote(tmp_path, keys, capsys):
     ("more", "detail"),
     [
         ({"life": "5h"}, "between 1s and 4h"),
-        ({"parameters": ()}, "/parameters/next"),
+        ({"action": "rotate-log-key", "parameters": ()}, "/parameters/new"),
         ({"parameters": ("next",)}, "not NAME=VALUE"),
         ({"parameters": ("next=a", "next=b")}, "given twice"),
         ({"action": "witnesses"}, "/parameters/fail_open"),
@@ -82,6 +82,13 @@ def test_an_order_that_would_be_refused_is_not_written(more, detail, tmp_path, c
     assert new("--out", str(out), **more) == 1
     assert detail in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_the_next_origin_is_the_name_after_it_where_none_is_given(tmp_path, keys, capsys):
+    order = tmp_path / "order"
+    assert new("--out", str(order), parameters=()) == 0
+    assert sign(order, tmp_path / "olga", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["next"] == NEXT
 
 
 def test_an_override_is_no_order_about_a_log(tmp_path, keys, capsys):

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.doorkeeper import checks
 from clients.doorkeeper.bundle import Bundle, check_arriving, check_bundle
-from clients.doorkeeper.keys import Fork, believe
+from clients.doorkeeper.keys import believe
+from clients.doorkeeper.origins import Fork
 from clients.doorkeeper.state import NOTHING, Remembered, encode_memory, parse_memory
 from clients.doorkeeper.target import Caps, ComponentSlot, InstalledTarget, Pinned, parse_receipt_keys
 from gatekeeper.model.digest import digest_of
@@ -257,7 +258,7 @@ def test_members_of_a_bundle_stay_what_they_were_after_their_key_was_replaced(wo
     world.rotate_receipts(since=LATE, until=Moment(LATE + timedelta(days=7)))
     later = Moment(LATE + timedelta(days=30))
     pinned = world.check(world.offer(at=later), at=later).believed.pinned
-    assert isinstance(check_bundle(data, "hello", pinned), Bundle)
+    assert isinstance(check_bundle(data, "hello", pinned, NOTHING), Bundle)
     assert check_arriving(data, replace(found, believed=replace(found.believed, pinned=pinned)), later).reason == "bad-signature"
 
 

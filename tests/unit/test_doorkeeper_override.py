@@ -213,7 +213,7 @@ def test_the_gatekeepers_bundle_is_believed_when_it_arrives_and_later(deployed):
     assert bundle.reported == (NOBODY,)
     assert bundle.holds(deployed.artifacts[0].digest)
     assert not bundle.holds(NOBODY)
-    again = check_bundle(deployed.gatekeeper.bundle(deployed.members, reported=(NOBODY,)), "hello", deployed.pinned)
+    again = check_bundle(deployed.gatekeeper.bundle(deployed.members, reported=(NOBODY,)), "hello", deployed.pinned, NOTHING)
     assert again == bundle
 
 
@@ -258,7 +258,7 @@ def test_a_member_that_is_no_allow_for_this_place(changes, expected):
     deployed.found = checks.check_offer(offer, named=digest_of(own), pinned=deployed.pinned, memory=NOTHING, at=AT)
     data = deployed.gatekeeper.bundle([(own, 1), (odd, 0)])
     assert code(check_arriving(data, deployed.found, AT)) == expected
-    assert code(check_bundle(data, "hello", deployed.pinned)) == expected
+    assert code(check_bundle(data, "hello", deployed.pinned, NOTHING)) == expected
 
 
 def test_a_member_of_a_private_tree_or_without_a_proof(deployed):
