@@ -43,14 +43,16 @@ from gatekeeper.ports.log import LogRefused
 from gatekeeper.postgres.log_check import check_rows
 from gatekeeper.postgres.log_rows import open_log_rows
 from gatekeeper.postgres.migrate import migrate
+from gatekeeper.reopen import believed, run_reopen
 from gatekeeper.rotation import log_keys
 from gatekeeper.serve import VERSION, LoginLost, last_loaded, policy_origin, serve
 from gatekeeper.settings import BadSettings, Settings, credential, parse_wrapped, read_private, read_settings
 from gatekeeper.tlog.checkpoint import VerifiedCheckpoint, open_checkpoint
 from gatekeeper.tlog.errors import TlogError
-from gatekeeper.tlog.note import parse_vkey
+from gatekeeper.tlog.note import encode_vkey, parse_vkey
 from gatekeeper.tlog.signature import VerifierKey
 from gatekeeper.vault_setup import Setup, set_up
+from gatekeeper.verify.twopeople import MAX_ORDER
 
 MAX_NOTE: Final = 64 * 1024
 MAX_SECRETS: Final = 8192
@@ -118,8 +120,10 @@ def _ending(error: BaseException) -> tuple[Exit, str]:
             return Exit.USAGE, str(error)
         case PolicyError():
             return Exit.DENIED, f"the policy is refused ({error.code}): {error}"
-        case LogRefused() | RotationRefused():
+        case RotationRefused():
             return Exit.DENIED, str(error)
+        case LogRefused():
+            return Exit.DENIED, f"{error}; nothing was signed. After a restored backup: pingee-gatekeeper log reopen --help"
         case LoginLost() | BootstrapRefused():
             return Exit.REMOTE, str(error)
         case Denied():
@@ -251,6 +255,35 @@ def _fsck(asked: argparse.Namespace) -> Exit:
     return Exit.OK if found.report.sound else Exit.DENIED
 
 
+def _reopen(asked: argparse.Namespace) -> Exit:
+    settings = read_settings(asked.config)
+    order, seen = _bounded(asked.order, MAX_ORDER), None if asked.seen is None else _bounded(asked.seen, MAX_NOTE)
+    policy = trio.run(_tip_of_policy, settings)
+    # Checked before the logins are read: who wrote it down wrong need not mint them again.
+    believed(order, asked.reason, settings.instance, _log_key(settings), settings.operator_keys, policy, datetime.now(UTC))
+    opened = trio.run(run_reopen, settings, parse_wrapped(_logins_line()), policy, order, asked.reason, seen)
+    vkey, closed = encode_vkey(opened.key), opened.previous.checkpoint
+    lost = "not known" if opened.lost is None else opened.lost
+    print(f"closed    {closed.origin} at {closed.size} signed entries; the database lacks {lost} of them")
+    print(f"opened    {opened.key.name}, ordered by {' and '.join(opened.signers)}")
+    print(f"vkey      {vkey}")
+    print("log-policy of verifiers (witness, group and quorum lines as before):")
+    print(f"log {vkey}")
+    _say(
+        f"now write that vkey into the file that /vault/log_key names, set origin = {json.dumps(opened.key.name)} in {asked.config}, "
+        "for every replica, and start them; send auditors and witnesses the new log line"
+    )
+    return Exit.OK
+
+
+def _bounded(file: Path, most: int) -> bytes:
+    with file.open("rb") as opened:
+        data = opened.read(most + 1)
+    if len(data) > most:
+        raise Failure(Exit.USAGE, f"{file} has more than {most} bytes")
+    return data
+
+
 def _older(file: Path | None, keys: tuple[VerifierKey, ...]) -> VerifiedCheckpoint | None:
     if file is None:
         return None
@@ -321,6 +354,17 @@ tile/entries/.... Any static file server then serves a complete log of its own (
 a copy of the directory is one too. Run again it writes only what is new; the checkpoint goes last,
 so a reader sees a valid log at any moment, after a crash too. It refuses where the rows do not have
 the signed root, and where DIR holds a newer checkpoint than the database."""
+_REOPEN = """For a log that refuses to start because the database is behind what was signed (it was restored from
+a backup), or of another tree. Stop every replica first. It closes the origin and opens the next one,
+<host>/log/2026 -> <host>/log/2026b, whose entry 0 holds the last signed note known, what database and
+vault knew, who ordered it and, hidden, why. Two people of operator-keys order it:
+
+  pingee log order new reopen --instance NAME --origin ORIGIN --reason TEXT --for 1h --out order
+  pingee log order sign order --key FILE        each of the two, with their own key
+  pingee-gatekeeper logins --config FILE | pingee-gatekeeper log reopen --config FILE --reason TEXT --order order
+
+Reads the logins as serve does. Refused where the log is as it was signed. Run it again with the same
+order where it was cut short. What the lost entries decided is not in the new origin."""
 _BOOTSTRAP = """Set up an OpenBao or Vault server from a layout: keys, CAs, logins, policies from vault-policies/.
 It prints what it changes; running it again prints "nothing to change". The root token is read
 from standard input, as one line or as {"root_token": ..., "recovery_key": ...}, and is revoked at
@@ -364,7 +408,11 @@ def _parser() -> _Parser:
     fsck = add(within_log, "fsck", _fsck, "rehash every row of the log in PostgreSQL itself", _FSCK)
     exported = add(commands, "export-log", _export_log, "write the log as a directory for a static file server", _EXPORT)
     exported.add_argument("directory", type=Path, metavar="DIR")
-    for command in (served, minted, migrated, checked, fsck, exported):
+    reopened = add(within_log, "reopen", _reopen, "close an origin that can sign no more, and open the next", _REOPEN)
+    reopened.add_argument("--order", type=Path, required=True, metavar="FILE", help="signed by two people: pingee log order new reopen")
+    reopened.add_argument("--reason", required=True, metavar="TEXT", help="the reason that was signed")
+    reopened.add_argument("--seen", type=Path, metavar="CHECKPOINT", help="a newer note that somebody else kept: a witness, a doorkeeper, a monitor")
+    for command in (served, minted, migrated, checked, fsck, exported, reopened):
         command.add_argument("--config", type=Path, required=True, metavar="FILE", help="the replica's configuration; see docs/operating.md")
     fsck.add_argument("--progress", action="store_true", help="say on stderr how far it is; on a terminal it always does")
     fsck.add_argument("--since", type=Path, metavar="CHECKPOINT", help="a checkpoint kept outside: it must be a prefix")

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -42,10 +42,12 @@ from gatekeeper.deploy.witness_change import WantedWitnesses, log_witness_change
 from gatekeeper.model.moment import moment
 from gatekeeper.policy.load import PolicyError
 from gatekeeper.ports.errors import PortError
+from gatekeeper.ports.log import LogRefused
 from gatekeeper.postgres.database import open_database
 from gatekeeper.readiness import Watched, probes
 from gatekeeper.rotation import carry_out_rotations, pinned_keys
 from gatekeeper.sequencer import Sequencer, WitnessPlan
+from gatekeeper.sequencer.origins import open_origins
 from gatekeeper.settings import BadSettings, Listen, Settings, WitnessSettings, Wrapped
 from gatekeeper.tlog.entry import Cause, OriginEntry
 from gatekeeper.tlog.logpolicy import LogPolicy
@@ -70,13 +72,15 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
     """Run one replica until SIGTERM or SIGINT. Raises what a part raises that cannot start, and `LoginLost` after an orderly stop."""
     async with AsyncExitStack() as stack:
         listeners = _open_listeners(settings)
-        sessions = {name: await _login(settings, name, secret) for name, secret in wrapped.items()}
+        sessions = {name: await open_login(settings, name, secret) for name, secret in wrapped.items()}
         for session in sessions.values():
             stack.push_async_callback(session.close)
         database = await stack.enter_async_context(open_database(settings.database_url, clock=clock))
         loop = await stack.enter_async_context(open_loop_thread("pingee-ssh"))
         git = open_git(settings.state / "git")
         policy_source = await _policy(settings, git)
+        known = await database.origins.origins()
+        _demand_opened(settings.origin, known)
         keys = pinned_keys(settings, sessions["log"], sessions["decide"])
         log_store = database.log(settings.origin)
         witnesses = await stack.enter_async_context(_witnesses(settings))
@@ -119,13 +123,18 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             if logged and settings.witnesses is not None and settings.witnesses.fail_open:
                 sequencer.publish_without_quorum()
             await carry_out_rotations(keys, parts, sequencer, settings.operator_keys)
+            stores = {origin: database.log(origin) for origin in (*known, settings.origin)}
+            origins = await open_origins(stores, database.origins, settings.origin, clock)
+            parts = replace(parts, origins=origins)
             await nursery.start(run_worker, parts)
             nursery.start_soon(run_indexer, parts.entries, log_store, partial(_published_size, sequencer))
             nursery.start_soon(run_observer, parts, settings.observe_s)
             nursery.start_soon(_refresh_policy, parts, policy_source, settings)
             newest = sequencer.newest_key() or keys.log_key
             log_policy = LogPolicy(log=newest) if witnesses is None else replace(witnesses.policy, log=newest)
-            app = build_app(parts, sequencer, log_policy, pages=[page_routes(parts)], max_blob=settings.max_blob, closing=closing)
+            app = build_app(
+                parts, sequencer, log_policy, closed=origins, pages=[page_routes(parts)], max_blob=settings.max_blob, closing=closing
+            )
             needed, details = probes(
                 Watched(
                     database=database,
@@ -178,6 +187,12 @@ async def until_told(sessions: Mapping[str, VaultSession]) -> LoginLost | None:
     return lost
 
 
+def _demand_opened(origin: str, known: Sequence[str]) -> None:
+    """A further origin is opened by `log reopen` alone: one that a start opened would say of itself that it is the first."""
+    if known and origin not in known:
+        raise LogRefused("log-refused", f"the database holds {known[-1]} and no {origin}: a further origin is opened by pingee-gatekeeper log reopen")
+
+
 def _open_listeners(settings: Settings) -> tuple[Listener, Listener]:
     public, operator = settings.public, settings.operator
     return _listener(public), _listener(operator)
@@ -196,7 +211,8 @@ def _address(settings: Settings) -> VaultAddress:
     return VaultAddress(settings.vault.url, settings.vault.ca_file)
 
 
-async def _login(settings: Settings, name: str, wrapped: Wrapped) -> VaultSession:
+async def open_login(settings: Settings, name: str, wrapped: Wrapped) -> VaultSession:
+    """Log in to the vault as one of the replica's roles; the caller closes the session. Raises `PortError`."""
     return await login(_address(settings), WrappedSecret(f"{settings.instance}-{name}", wrapped.role_id, wrapped.token))
 
 

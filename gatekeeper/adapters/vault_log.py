@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gatekeeper.ports.errors import PortError, Untrustworthy
 from gatekeeper.ports.vault import CasMismatch, HeadRecord
 
-from .vault import CAS_MISMATCH, VaultSession, integer_of, text_of
+from .vault import CAS_MISMATCH, Answer, VaultSession, integer_of, text_of
 
 MAX_NOTE: Final = 64 * 1024
+MAX_EDGE: Final = 128 * 1024
 
 
 class VaultLog:
@@ -68,13 +69,18 @@ class VaultLog:
         answer = await self._session.read(self._head)
         if answer is None:
             return None
-        return HeadRecord(decoded(text_of(answer, "data", "data", "note")), integer_of(answer, "data", "metadata", "version"))
+        return HeadRecord(
+            decoded(text_of(answer, "data", "data", "note")),
+            integer_of(answer, "data", "metadata", "version"),
+            _edge(answer),
+        )
 
-    async def write_head(self, note: bytes, *, cas: int) -> int:
+    async def write_head(self, note: bytes, *, cas: int, edge: bytes = b"") -> int:
         """See `LogVault`."""
-        if not note or len(note) > MAX_NOTE:
-            raise ValueError("a note has 1 byte to 64 KiB")
-        body: Mapping[str, object] = {"data": {"note": base64.b64encode(note).decode()}, "options": {"cas": cas}}
+        if not note or len(note) > MAX_NOTE or len(edge) > MAX_EDGE:
+            raise ValueError("a note has 1 byte to 64 KiB, an edge at most 128 KiB")
+        data = {"note": base64.b64encode(note).decode(), "edge": base64.b64encode(edge).decode()}
+        body: Mapping[str, object] = {"data": data, "options": {"cas": cas}}
         mismatch = False
         try:
             answer = await self._session.write(self._head, body)
@@ -95,6 +101,14 @@ def key_versions(answer: Mapping[str, Any] | None, wanted: int | None, is_pinned
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Untrustworthy("vault-answer", "the vault's answer about a key is not understood") from None
     return sorted(version for version, text in texts.items() if wanted in (None, version) and is_pinned(text))
+
+
+def _edge(answer: Answer) -> bytes:
+    # A head from before edges were kept has none. A wrong one proves nothing: it is believed only where its root is the note's.
+    try:
+        return decoded(text_of(answer, "data", "data", "edge"))
+    except Untrustworthy:
+        return b""
 
 
 def transit_signature(text: str, key_version: int) -> bytes:

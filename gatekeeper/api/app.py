@@ -14,6 +14,7 @@ from gatekeeper.model.fields import FieldError
 from gatekeeper.model.strictjson import MalformedJson
 from gatekeeper.ports.errors import PortError
 from gatekeeper.sequencer import Sequencer
+from gatekeeper.sequencer.origins import ClosedOrigins
 from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.verify.errors import Malformed
 
@@ -31,10 +32,19 @@ from .reads import read_routes
 _BUNDLE_PATHS = frozenset({"/v1/artifacts", "/v1/results"})
 
 
-def build_app(parts: Parts, log: Sequencer, policy: LogPolicy, *, pages: Sequence[Blueprint], max_blob: int, closing: trio.Event) -> Edge:
+def build_app(
+    parts: Parts,
+    log: Sequencer,
+    policy: LogPolicy,
+    *,
+    pages: Sequence[Blueprint],
+    max_blob: int,
+    closing: trio.Event,
+    closed: ClosedOrigins | None = None,
+) -> Edge:
     """The ASGI application of the public listener. `closing` is set before the server stops; `pages` come from `web`."""
     app = create_app("gatekeeper")
-    own = (ping_routes(parts, closing), intake_routes(parts), read_routes(parts), entry_routes(parts, log), log_routes(parts, log, policy))
+    own = (ping_routes(parts, closing), intake_routes(parts), read_routes(parts), entry_routes(parts, log), log_routes(parts, log, policy, closed))
     for routes in (*own, *pages):
         app.register_blueprint(routes)
     app.before_request(_refuse_control_characters)

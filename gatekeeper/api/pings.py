@@ -15,7 +15,7 @@ from gatekeeper.deploy.calls import viewer_of
 from gatekeeper.deploy.explain import explain
 from gatekeeper.deploy.parts import Parts
 from gatekeeper.deploy.ping import PingRequest, accept_ping, accept_rollback, cancel, rollback_set
-from gatekeeper.deploy.query import adoption_json, deployment_json, ping_json
+from gatekeeper.deploy.query import adoption_json, deployment_json, origin_then, ping_json
 from gatekeeper.model.caller import Caller
 from gatekeeper.model.fields import FieldError
 from gatekeeper.model.ping import State
@@ -76,7 +76,8 @@ def ping_routes(parts: Parts, closing: trio.Event) -> Blueprint:
         who = reader(parts)
         environment, component = _argument("environment"), _argument("component")
         members = await rollback_set(parts, who, environment, component)
-        return answer_json({"apiVersion": "pingee/v1", "kind": "RollbackSet", "items": [deployment_json(row) for row in members]})
+        items: list[JsonValue] = [deployment_json(row, origin_then(parts, row.at)) for row in members]
+        return answer_json({"apiVersion": "pingee/v1", "kind": "RollbackSet", "items": items})
 
     @routes.get("/pings")
     async def list_pings() -> Response:
@@ -99,7 +100,7 @@ def ping_routes(parts: Parts, closing: trio.Event) -> Blueprint:
         headers = {}
         if len(found) == wanted.limit:
             headers["Link"] = f'</v1/pings?limit={wanted.limit}&cursor={found[-1].id}>; rel="next"'
-        items: list[JsonValue] = [ping_json(ping, public_url=parts.public_url) for ping in found]
+        items: list[JsonValue] = [ping_json(ping, public_url=parts.public_url, origin=origin_then(parts, ping.logged_at)) for ping in found]
         return answer_json({"apiVersion": "pingee/v1", "kind": "PingList", "items": items}, headers=headers)
 
     @routes.get("/pings/<ping_id>")
@@ -109,7 +110,7 @@ def ping_routes(parts: Parts, closing: trio.Event) -> Blueprint:
         wait = _prefer_wait()
         if wait and not ping.state.ended:
             ping = await _changed(parts, ping, who, wait, closing)
-        return answer_json(ping_json(ping, public_url=parts.public_url))
+        return answer_json(ping_json(ping, public_url=parts.public_url, origin=origin_then(parts, ping.logged_at)))
 
     @routes.get("/pings/<ping_id>/explanation")
     async def get_explanation(ping_id: str) -> Response:
@@ -121,7 +122,8 @@ def ping_routes(parts: Parts, closing: trio.Event) -> Blueprint:
         fields, _ = await read_fields()
         reason = fields.text("reason", max_length=1000)
         fields.done()
-        return answer_json(ping_json(await cancel(parts, who, ping_id, reason), public_url=parts.public_url), 202)
+        ping = await cancel(parts, who, ping_id, reason)
+        return answer_json(ping_json(ping, public_url=parts.public_url, origin=origin_then(parts, ping.logged_at)), 202)
 
     @routes.get("/pings/<ping_id>/events")
     async def get_events(ping_id: str) -> Response:
@@ -133,7 +135,8 @@ def ping_routes(parts: Parts, closing: trio.Event) -> Blueprint:
         return Response(_stream(parts, ping_id, who, start, closing), headers=headers, content_type="text/event-stream")
 
     def _accepted(ping: Ping) -> Response:
-        return answer_json(ping_json(ping, public_url=parts.public_url), 202, {"Location": f"/v1/pings/{ping.id}"})
+        document = ping_json(ping, public_url=parts.public_url, origin=origin_then(parts, ping.logged_at))
+        return answer_json(document, 202, {"Location": f"/v1/pings/{ping.id}"})
 
     return routes
 

@@ -20,6 +20,7 @@ from gatekeeper.tlog.entry import AdoptEntry, encode_entry
 
 from .ask import ask_status
 from .calls import CallRefused, caller_id, demand_role, viewer_of
+from .crossed import under_open_origin
 from .parts import Parts
 from .people import pseudonym_of_account
 from .ping import CallKey, demand_deployed, demand_served
@@ -112,7 +113,8 @@ async def _asked(parts: Parts, target: str, component: str, *, name: str) -> Dig
 
 async def _finish(parts: Parts, record: AdoptionRecord) -> AdoptionRecord:
     """Log the entry and give it its place in the history: each step may be repeated."""
-    appended = await parts.log.append(record.entry, entry_id=record.id, kind="adopt")
+    entry = under_open_origin(parts, record.entry)
+    appended = await parts.log.append(entry, entry_id=record.id, kind="adopt")
     await parts.deployments.add_deployment(
         DeploymentRecord(
             ping_id=record.id,
@@ -131,5 +133,5 @@ async def _finish(parts: Parts, record: AdoptionRecord) -> AdoptionRecord:
             label=record.label,
         )
     )
-    await parts.adoptions.mark_logged(record.id, appended.index)
-    return replace(record, log_index=appended.index)
+    await parts.adoptions.mark_logged(record.id, appended.index, entry)
+    return replace(record, log_index=appended.index, entry=entry)

@@ -35,7 +35,7 @@ from gatekeeper.model.ping import State
 from gatekeeper.model.reason import REASONS
 from gatekeeper.model.strictjson import JsonValue, parse_object
 from gatekeeper.ports.errors import Denied, PortError, Rejected, Unavailable, Untrustworthy
-from gatekeeper.ports.log import AheadOfLog
+from gatekeeper.ports.log import AheadOfLog, Inclusion
 from gatekeeper.ports.pings import Ping
 from gatekeeper.ports.records import DeploymentRecord
 from gatekeeper.ports.target import (
@@ -76,6 +76,7 @@ MISSES: Final = 10
 _RESENDS: Final = 5
 _MAX_DETAIL: Final = 1000
 _END_S: Final = 10.0
+_UNSHOWN: Final = "that this log carries on from there cannot be shown any more: a person has to install new files at the target"
 _END_QUICKLY_S: Final = 2.0
 
 
@@ -113,7 +114,7 @@ async def carry_out(parts: Parts, allow: LoggedAllow, ping: Ping) -> Ping:
         raise Unavailable("target-unavailable", f"no address is configured for target {terms.target}, and what it did has to be asked")
     if address is None:
         done = Done(State.FAILED, "failed", "apply-failed", f"no address is configured for target {terms.target}")
-        return await finish(parts, await _draft_outcome(parts, ping, terms, done))
+        return await finish(parts, await draft_outcome(parts, ping, Reference(parts.origin, terms.index), done))
     run = _Run(parts, terms, address, ping)
     try:
         # Once bytes may have been sent only the target can tell what happened, whoever holds the lock by now.
@@ -123,7 +124,7 @@ async def carry_out(parts: Parts, allow: LoggedAllow, ping: Ping) -> Ping:
         if run.ping.accessor is not None:
             await _end(parts, run.ping.accessor, within_s=_END_QUICKLY_S)
         raise
-    return await finish(parts, await _draft_outcome(parts, run.ping, terms, done))
+    return await finish(parts, await draft_outcome(parts, run.ping, Reference(parts.origin, terms.index), done))
 
 
 async def _fence_lost(parts: Parts, terms: AllowTerms) -> Done | None:
@@ -205,15 +206,16 @@ class _Run:
                 return lost
         settings = await self._parts.act_vault.settings(access.token, environment=self._terms.environment, component=self._terms.component)
         members = await rollback_members(self._parts, self._terms, self.ping)
-        remembered = 0
+        known = Stale(0)
         for _ in range(_RESENDS):
             try:
-                also = [member.index for member in members]
-                inclusion = await self._parts.log.prove(self._terms.index, old_size=remembered, also=also, with_keys=True)
+                inclusion, crossings = await self._prove(known, [member.index for member in members])
             except AheadOfLog:
                 return Done(State.FAILED, "failed", "log-fork", "the target remembers more of the log than was ever published: an alarm")
+            if known.origin is not None and crossings is None:
+                return Done(State.FAILED, "failed", "log-fork", f"the target remembers {known.size} entries of {known.origin}; {_UNSHOWN}")
             bundle = await rollback_bundle(self._parts, self._terms, members, inclusion)
-            frame = await deploy_parts(self._parts, self._terms, inclusion, settings, bundle)
+            frame = await deploy_parts(self._parts, self._terms, inclusion, settings, bundle, crossings)
             if leak := await secret_in_parts(frame, settings):
                 return Done(State.FAILED, "failed", "config-secret-found", f"{leak}: nothing was sent")
             if self.ping.state is not State.APPLYING:
@@ -224,8 +226,18 @@ class _Run:
             answer = await self._send(access, frame)
             if not isinstance(answer, Stale):
                 return await self._read(access, answer)
-            remembered = answer.size
+            known = answer
         return Done(State.FAILED, "failed", "apply-failed", "the target's memory of the log kept moving")
+
+    async def _prove(self, known: Stale, members: Sequence[int]) -> tuple[Inclusion, bytes | None]:
+        """The proofs that a target which remembers this asks for, and the crossings where it remembers another origin and they can be shown."""
+        log = self._parts.log
+        if known.origin is None:
+            return await log.prove(self._terms.index, old_size=known.size, also=members), None
+        # The step ends at the very checkpoint under which the receipt is proven.
+        inclusion = await log.prove(self._terms.index, also=[*members, 0])
+        crossings = await self._parts.origins.crossings(known.origin, known.size, inclusion.also[-1])
+        return replace(inclusion, also=inclusion.also[:-1]), crossings
 
     async def _send(self, access: _Access, frame: Sequence[Part]) -> Answer:
         try:
@@ -331,7 +343,8 @@ def _ignore(_: Progress) -> None:
     """Progress lines of a deploy are not stored yet; the state says enough for a deploy of seconds."""
 
 
-async def _draft_outcome(parts: Parts, ping: Ping, terms: AllowTerms, done: Done) -> Ping:
+async def draft_outcome(parts: Parts, ping: Ping, of: Reference, done: Done) -> Ping:
+    """Keep the draft of the outcome's entry in the ping's row; `of` is where the decision stands."""
     entry_id = parts.new_id()
     entry = encode_entry(
         OutcomeEntry(
@@ -339,7 +352,7 @@ async def _draft_outcome(parts: Parts, ping: Ping, terms: AllowTerms, done: Done
             origin=parts.origin,
             at=parts.now(),
             config=parts.policy.current().commit,
-            of=Reference(parts.origin, terms.index),
+            of=of,
             state=done.word,
             lease=tuple(sorted(set(ping.leases))),
             applied=tuple(sorted(done.applied)),

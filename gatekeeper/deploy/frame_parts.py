@@ -21,9 +21,11 @@ from .stored import MAX_CONFIG, MAX_MANIFEST, MalformedArtifact, parse_oci_manif
 
 
 async def deploy_parts(
-    parts: Parts, terms: AllowTerms, inclusion: Inclusion, secrets: Mapping[str, str], bundle: bytes
+    parts: Parts, terms: AllowTerms, inclusion: Inclusion, secrets: Mapping[str, str], bundle: bytes, crossings: bytes | None = None
 ) -> tuple[Part, ...]:
     """Receipt, proof, growth, the log's key changes, what may be brought back later, the artifact's blobs, the configuration, the secrets it names.
+
+    Behind the growth the crossings, where the target remembers an older origin.
 
     Raises `PortError`.
 
@@ -38,6 +40,7 @@ async def deploy_parts(
         _part(PartName.PROOF, inclusion.proof),
         _part(PartName.CONSISTENCY, inclusion.growth),
         *(() if inclusion.keys is None else (_part(PartName.KEYS, inclusion.keys),)),
+        *(() if crossings is None else (_part(PartName.ORIGINS, crossings),)),
         _part(PartName.ROLLBACK_BUNDLE, bundle),
         *blobs[:2],
         _part(PartName.CONFIGURATION, found.value.data),

@@ -33,6 +33,7 @@ from gatekeeper.verify.errors import Malformed
 from gatekeeper.verify.override import SignedOrder, verify_override_order
 
 from .ask import ask_status
+from .crossed import under_open_origin
 from .parts import Parts
 from .people import pseudonym_of
 
@@ -94,7 +95,7 @@ async def observe_place(parts: Parts, place: ObservedPlace) -> None:
         if report.component == component:
             await _log_override(parts, place.newest, target, report)
     remembered = status.component(component)
-    if remembered is not None and _at_work(remembered, place.newest):
+    if remembered is not None and _at_work(parts, remembered, place.newest):
         return
     told = _told(status, component)
     await parts.observations.observe(
@@ -127,9 +128,12 @@ async def _held(parts: Parts, newest: DeploymentRecord) -> bool:
     return await parts.locks.holder(newest.environment, newest.component, viewer) is not None
 
 
-def _at_work(component: ComponentStatus, newest: DeploymentRecord) -> bool:
+def _at_work(parts: Parts, component: ComponentStatus, newest: DeploymentRecord) -> bool:
     """Whether a deploy is under way whose end is not on our record yet. One that was cut short has ended: what ran before runs."""
-    settled = component.index <= newest.decision_index or component.outcome is LastOutcome.INTERRUPTED
+    if component.origin not in (None, parts.origin):
+        return False  # the last that it took was of an origin that is closed: whatever became of it, nobody works on it any more
+    recorded = parts.origins.closed_at(newest.at) is None and component.index <= newest.decision_index
+    settled = recorded or component.outcome is LastOutcome.INTERRUPTED
     return component.outcome is LastOutcome.IN_PROGRESS or not settled
 
 
@@ -174,7 +178,7 @@ async def _log_override(parts: Parts, deployment: DeploymentRecord, target: str,
     if stored.log_index is not None:
         return
     try:
-        appended = await parts.log.append(stored.entry, entry_id=stored.entry_id, kind="override")
+        appended = await parts.log.append(under_open_origin(parts, stored.entry), entry_id=stored.entry_id, kind="override")
     except EntryConflict:
         _log.error("ALARM: override order %s stands in the log with other words than those stored", report.order)
         return

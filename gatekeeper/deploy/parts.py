@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from gatekeeper.model.moment import Moment, moment
@@ -11,6 +11,7 @@ from gatekeeper.ports.artifacts import ArtifactStore
 from gatekeeper.ports.entries import EntryIndex
 from gatekeeper.ports.log import Log
 from gatekeeper.ports.observations import ObservationStore
+from gatekeeper.ports.origins import FirstOrigin, Origins
 from gatekeeper.ports.pings import LockStore, PingStore
 from gatekeeper.ports.policy import PolicySource
 from gatekeeper.ports.records import AdoptionStore, DeploymentStore, PeopleStore, StatementStore
@@ -51,6 +52,8 @@ class Parts:
     addresses: Mapping[str, TargetAddress]
     clock: Callable[[], datetime]
     random: Callable[[int], bytes]
+    origins: Origins = field(default_factory=FirstOrigin)
+    """of this log that were closed"""
 
     def now(self) -> Moment:
         """The clock, cut to whole seconds of UTC."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gatekeeper.policy.document import Policy
 from gatekeeper.ports.errors import PortError, Unavailable
-from gatekeeper.ports.records import PersonRecord
+from gatekeeper.ports.records import PeopleStore, PersonRecord
+from gatekeeper.ports.vault import DecideVault
 from gatekeeper.tlog.person import Pseudonym, parse_pseudonym, pseudonym
 
 from .parts import Parts
@@ -12,15 +15,20 @@ from .parts import Parts
 
 async def pseudonym_of(parts: Parts, issuer: str, subject: str) -> Pseudonym:
     """The person's one pseudonym, made at first use under a key of its own that the vault wraps. Raises `PortError`."""
-    known = await parts.people.person(issuer, subject)
+    return await find_pseudonym(parts.people, parts.decide_vault, parts.random, issuer, subject)
+
+
+async def find_pseudonym(people: PeopleStore, vault: DecideVault, random: Callable[[int], bytes], issuer: str, subject: str) -> Pseudonym:
+    """As `pseudonym_of`, for whoever has no more than these parts."""
+    known = await people.person(issuer, subject)
     if known is None:
-        key = parts.random(32)
+        key = random(32)
         try:
-            wrapped = await parts.decide_vault.wrap(key)
+            wrapped = await vault.wrap(key)
         except PortError as error:
             raise Unavailable("vault-unavailable", error.detail) from None
         # Another replica may have been first; its pseudonym is the one that counts.
-        known = await parts.people.add_person(PersonRecord(issuer, subject, pseudonym(key, issuer, subject), wrapped))
+        known = await people.add_person(PersonRecord(issuer, subject, pseudonym(key, issuer, subject), wrapped))
     return parse_pseudonym(known.pseudonym)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import trio
@@ -30,8 +31,13 @@ from .parts import Parts
 MAX_LOG: Final = 32 * 1024 * 1024
 
 
-def ping_json(ping: Ping, *, public_url: str) -> dict[str, JsonValue]:
-    """A Ping as the API answers it."""
+def origin_then(parts: Parts, when: datetime | None) -> str | None:
+    """The log's origin of that time, of which the indices of then are; None where there is no time."""
+    return None if when is None else parts.origins.closed_at(when) or parts.origin
+
+
+def ping_json(ping: Ping, *, public_url: str, origin: str | None = None) -> dict[str, JsonValue]:
+    """A Ping as the API answers it. `origin` is the one that its indices are of."""
     new = ping.new
     return {
         "apiVersion": "pingee/v1",
@@ -52,6 +58,7 @@ def ping_json(ping: Ping, *, public_url: str) -> dict[str, JsonValue]:
         "detail": ping.detail,
         "log_index": ping.log_index,
         "outcome_index": ping.outcome_index,
+        "log_origin": origin,
         "receipt_id": ping.receipt,
         "rollback_of": new.rollback_of,
         "reason": new.reason,
@@ -65,8 +72,8 @@ def ping_json(ping: Ping, *, public_url: str) -> dict[str, JsonValue]:
     }
 
 
-def deployment_json(row: DeploymentRecord) -> dict[str, JsonValue]:
-    """One row of `running` or of a history."""
+def deployment_json(row: DeploymentRecord, origin: str | None = None) -> dict[str, JsonValue]:
+    """One row of `running` or of a history. `origin` is the one that its indices are of."""
     return {
         "environment": row.environment,
         "component": row.component,
@@ -80,6 +87,7 @@ def deployment_json(row: DeploymentRecord) -> dict[str, JsonValue]:
         "receipt_id": row.receipt,
         "log_index": row.decision_index,
         "outcome_index": row.outcome_index,
+        "log_origin": origin,
         "since": render_moment(moment(row.at)),
     }
 
@@ -90,15 +98,11 @@ async def running_json(
     """Rows of `running`: what was deployed last, each with its `drift`, null where the target runs just that. Raises `PortError`."""
     rows = await parts.deployments.running(viewer, environment=environment, component=component)
     drift = {(d.environment, d.component): d for d in await parts.observations.drift(viewer, environment=environment, component=component)}
-    return _joined(rows, drift, drifted_only=drifted_only)
-
-
-def _joined(rows: Sequence[DeploymentRecord], drift: dict[tuple[str, str], Observation], *, drifted_only: bool) -> list[dict[str, JsonValue]]:
     items: list[dict[str, JsonValue]] = []
     for row in rows:
         found = drift.get((row.environment, row.component))
         if found is not None or not drifted_only:
-            items.append({**deployment_json(row), "drift": None if found is None else _drift_json(found)})
+            items.append({**deployment_json(row, origin_then(parts, row.at)), "drift": None if found is None else _drift_json(found)})
     return items
 
 
@@ -134,7 +138,7 @@ async def provenance(parts: Parts, artifact: Digest, viewer: Viewer) -> dict[str
         "adopted": [],
         "statements": await trio.to_thread.run_sync(_statements, parts.policy.current(), tuple(rows)),
         "votes": await _votes(parts, record, viewer),
-        "deployments": [deployment_json(row) for row in await _deployments(parts, record, viewer)],
+        "deployments": [deployment_json(row, origin_then(parts, row.at)) for row in await _deployments(parts, record, viewer)],
     }
 
 
@@ -154,7 +158,7 @@ async def _adopted_provenance(parts: Parts, artifact: Digest, viewer: Viewer) ->
         "adopted": [adoption_json(adoption) for adoption in adoptions],
         "statements": [],
         "votes": [],
-        "deployments": [deployment_json(row) for row in deployments if row.artifact == artifact],
+        "deployments": [deployment_json(row, origin_then(parts, row.at)) for row in deployments if row.artifact == artifact],
     }
 
 

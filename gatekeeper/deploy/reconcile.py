@@ -21,6 +21,7 @@ from gatekeeper.ports.errors import PortError
 from gatekeeper.ports.pings import Held, Ping, StalePing
 
 from .candidate import PolicyGap, own_viewer
+from .crossed import settle_crossed
 from .decide import (
     BrokenAllow,
     Judged,
@@ -132,6 +133,9 @@ async def _tell(parts: Parts, ping: Ping, error: PortError | None) -> None:
 
 async def step(parts: Parts, ping: Ping) -> Ping:
     """Bring one ping as far as it goes now. Raises `PortError` where an authority is away: the ping keeps its state and is tried again."""
+    crossed = await settle_crossed(parts, ping)
+    if crossed is not None:
+        return crossed
     if ping.state.holds_lock:
         return await _act(parts, ping)
     if ping.draft is not None:

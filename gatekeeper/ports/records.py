@@ -210,7 +210,7 @@ class AdoptionStore(Protocol):
         """
         ...
 
-    async def mark_logged(self, adoption_id: str, log_index: int) -> None:
+    async def mark_logged(self, adoption_id: str, log_index: int, entry: bytes) -> None:
         """Its entry is durable at this index. Repeating it changes nothing."""
         ...
 

@@ -23,10 +23,15 @@ from .errors import PortError
 
 @dataclass(frozen=True)
 class HeadRecord:
-    """The last signed note kept under check-and-set (`log-format.md` section 6), and the version it was written as (from 1)."""
+    """The last signed note kept under check-and-set (`log-format.md` section 6), and the version it was written as (from 1).
+
+    `edge`: the partial tiles of the note's tree (`tlog.origins.encode_edge`), empty where none were kept. They are what is left of the tail when the
+    database loses it; which note stands here is decided without them.
+    """
 
     note: bytes
     version: int
+    edge: bytes = field(default=b"", compare=False, repr=False)
 
 
 class CasMismatch(PortError):
@@ -55,8 +60,10 @@ class LogVault(Protocol):
         """The newest head record; None if none was ever written. Linearisable: reads the leader's own state."""
         ...
 
-    async def write_head(self, note: bytes, *, cas: int) -> int:
-        """Store the note if the newest version is exactly `cas` (0: none yet) and return the new version. Durable when it returns.
+    async def write_head(self, note: bytes, *, cas: int, edge: bytes = b"") -> int:
+        """Store the note, and its tree's edge of at most 128 KiB, if the newest version is exactly `cas` (0: none yet); the new version.
+
+        Durable when it returns.
 
         Raises `CasMismatch` if it is another. After `Unavailable` or a cancellation the outcome is unknown: read it back.
         """

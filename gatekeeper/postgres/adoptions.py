@@ -43,9 +43,9 @@ class PostgresAdoptions:
 
         return _adoption(await self._bridge.write(work))
 
-    async def mark_logged(self, adoption_id: str, log_index: int) -> None:
+    async def mark_logged(self, adoption_id: str, log_index: int, entry: bytes) -> None:
         """See `AdoptionStore.mark_logged`."""
-        await self._bridge.write(lambda unit: unit.run(_Q["mark_logged"], id=adoption_id, log_index=log_index))
+        await self._bridge.write(lambda unit: unit.run(_Q["mark_logged"], id=adoption_id, log_index=log_index, entry=entry))
 
     async def adoption(self, environment: str, component: str, viewer: Viewer) -> AdoptionRecord | None:
         """See `AdoptionStore.adoption`."""

@@ -18,6 +18,7 @@ from .locks import PostgresLocks
 from .log_store import PostgresLog
 from .migrate import migrate, shipped_migrations
 from .observations import PostgresObservations
+from .origins import PostgresOrigins
 from .people import PostgresPeople
 from .pings import PostgresPings
 from .queries import load_queries
@@ -46,6 +47,7 @@ class Database:
         self.adoptions = PostgresAdoptions(bridge)
         self.observations = PostgresObservations(bridge)
         self.people = PostgresPeople(bridge, clock)
+        self.origins = PostgresOrigins(bridge)
 
     def log(self, origin: str) -> PostgresLog:
         """The rows of one origin; an origin that has none yet is created by its first `load_head`."""

@@ -24,6 +24,7 @@ from gatekeeper.ports.vault import CasMismatch, HeadRecord, LogVault
 from gatekeeper.tlog.checkpoint import Checkpoint, VerifiedCheckpoint, encode_checkpoint, open_checkpoint
 from gatekeeper.tlog.errors import TlogError
 from gatekeeper.tlog.note import Note, encode_note, parse_note
+from gatekeeper.tlog.origins import encode_edge, origin_of_note
 from gatekeeper.tlog.tile import TileEdge
 
 from .signer import NoteSigner
@@ -164,7 +165,8 @@ class Publisher:
                 return
         self._pending = replace(pending, unsure=True)
         try:
-            version = await self._vault.write_head(note, cas=0 if before is None else before.version)
+            edge = encode_edge(pending.tree.edge)
+            version = await self._vault.write_head(note, cas=0 if before is None else before.version, edge=edge)
         except CasMismatch:
             if not pending.unsure:
                 raise refused("another writer has moved the vault's head") from None
@@ -247,7 +249,17 @@ class Publisher:
         try:
             return open_checkpoint(note, *self._signer.keys)
         except TlogError:
-            raise refused("a checkpoint does not verify under the log's key") from None
+            raise refused(_doubt(note, self._signer.name)) from None
+
+
+def _doubt(note: bytes, ours: str) -> str:
+    try:
+        origin = origin_of_note(note)
+    except TlogError:
+        origin = ours
+    if origin != ours:
+        return f"the vault's head is of the origin {origin} and not of {ours}: one of them was closed"
+    return "a checkpoint does not verify under the log's key"
 
 
 def _same(one: bytes, other: bytes) -> bool:

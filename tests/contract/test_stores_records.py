@@ -148,19 +148,19 @@ async def test_a_place_is_adopted_once_and_the_first_stands(database):
         await store.add_adoption(adopting("d" * 32, idempotency_key="a" * 32, body=digest_of(b"another")))
     assert await store.adoption("production", "shop", ANONYMOUS) == first
     assert list(await store.adoptions_of(ARTIFACT, ANONYMOUS)) == [], "its entry is not durable yet"
-    await store.mark_logged(first.id, 7)
-    await store.mark_logged(first.id, 8)
+    await store.mark_logged(first.id, 7, first.entry)
+    await store.mark_logged(first.id, 8, b"another")
     logged = replace(first, log_index=7)
     assert await store.adoption("production", "shop", ANONYMOUS) == logged
     elsewhere = adopting("e" * 32, environment="test", at=LATER)
     await store.add_adoption(elsewhere)
-    await store.mark_logged(elsewhere.id, 9)
+    await store.mark_logged(elsewhere.id, 9, elsewhere.entry)
     assert list(await store.adoptions_of(ARTIFACT, ANONYMOUS)) == [logged, replace(elsewhere, log_index=9)]
 
 
 async def test_an_adoption_under_a_label_does_not_exist_for_others(database):
     await database.adoptions.add_adoption(adopting(label=SECRET))
-    await database.adoptions.mark_logged("a" * 32, 1)
+    await database.adoptions.mark_logged("a" * 32, 1, b"none")
     for viewer, count in ((ANONYMOUS, 0), (CLEARED, 1)):
         assert (await database.adoptions.adoption("production", "shop", viewer) is not None) == bool(count)
         assert len(await database.adoptions.adoptions_of(ARTIFACT, viewer)) == count

@@ -356,11 +356,11 @@ class FakeAdoptions(_Store):
             self._state.adoptions[record.id] = replace(record, log_index=None)
             return self._state.adoptions[record.id]
 
-    async def mark_logged(self, adoption_id, log_index):
+    async def mark_logged(self, adoption_id, log_index, entry):
         async with self._faults.around("mark_logged"):
             old = self._state.adoptions[adoption_id]
             if old.log_index is None:
-                self._state.adoptions[adoption_id] = replace(old, log_index=log_index)
+                self._state.adoptions[adoption_id] = replace(old, log_index=log_index, entry=entry)
 
     async def adoption(self, environment, component, viewer):
         async with self._faults.around("adoption"):

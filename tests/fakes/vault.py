@@ -58,7 +58,7 @@ class FakeLogVault(_Switch):
         self._up()
         return self.head
 
-    async def write_head(self, note, *, cas):
+    async def write_head(self, note, *, cas, edge=b""):
         self._up()
         if not note or len(note) > 64 * 1024:
             raise ValueError("a note has 1 byte to 64 KiB")
@@ -67,7 +67,7 @@ class FakeLogVault(_Switch):
         version = self.head.version if self.head else 0
         if cas != version:
             raise CasMismatch("cas-mismatch", "another version stands there")
-        self.head = HeadRecord(note, version + 1)
+        self.head = HeadRecord(note, version + 1, edge)
         if self.fail_after:
             raise Unavailable("timeout", "it was written all the same")
         return version + 1

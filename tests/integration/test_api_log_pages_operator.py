@@ -182,3 +182,12 @@ async def test_drift_is_told_by_the_api_and_the_page_to_who_may_know(api):
     assert "<strong>override</strong>" in page
     assert digest_of(b"running shop")[7:19] in page
     assert digest_of(b"running vault")[7:19] not in page
+
+
+async def test_the_open_origin_is_served_under_its_own_name_too_and_no_other_is(api):
+    await published(api, 1)
+    for path in ("checkpoint", "tile/0/000.p/1", "tile/entries/000.p/1", "proof/0"):
+        ours, named = await api.get(f"/log/{path}"), await api.get(f"/log/2026/{path}")
+        assert (named.status, named.body, named.headers["cache-control"]) == (200, ours.body, ours.headers["cache-control"])
+        for other in ("2026b", "2025", "tile", "..", "%2e%2e"):
+            (await api.get(f"/log/{other}/{path}")).refused(404, "not-found")

@@ -37,7 +37,7 @@ from tests.fakes import log_directory
         (LoginLost("login-lost", "start anew"), 2, "login-lost: start anew"),
         (BootstrapRefused("no audit device"), 2, "no audit device"),
         (PolicyError("policy.toml", "is for another", "config-invalid"), 3, "the policy is refused (config-invalid): policy.toml: is for another"),
-        (LogRefused("log-refused", "a note is ahead"), 3, "log-refused: a note is ahead"),
+        (LogRefused("log-refused", "a note is ahead"), 3, "log-refused: a note is ahead; nothing was signed. After a restored backup: pingee-gatekeeper log reopen --help"),
         (Denied("secret-spent", "used before"), 4, "secret-spent: used before"),
     ],
 )

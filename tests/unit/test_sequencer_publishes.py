@@ -164,9 +164,9 @@ async def test_the_order_is_rows_signature_note_vault_and_only_then_published(st
             seen.append(("save", size, log.published().size))
             await save(size, note)
 
-        async def watched_write(note, *, cas):
+        async def watched_write(note, *, cas, **kept):
             seen.append(("vault", store.rows.notes[-1][1] == note, log.published().size))
-            return await write(note, cas=cas)
+            return await write(note, cas=cas, **kept)
 
         vault.sign, store.save_checkpoint, vault.write_head = watched_sign, watched_save, watched_write
         await log.prove((await add(log)).index)
@@ -233,18 +233,18 @@ async def test_a_late_own_write_is_recognised(store, vault):
         write = vault.write_head
         late = []
 
-        async def lost(note, *, cas):
-            late.append((note, cas))
+        async def lost(note, *, cas, **kept):
+            late.append((note, cas, kept))
             raise Unavailable("timeout", "it arrives later")
 
         vault.write_head = lost
         where = await add(log)
         await trio.sleep(0.7)
 
-        async def overtaken(note, *, cas):
+        async def overtaken(note, *, cas, **kept):
             with suppress(Exception):
-                await write(*late[0][:1], cas=late[0][1])
-            return await write(note, cas=cas)
+                await write(late[0][0], cas=late[0][1], **late[0][2])
+            return await write(note, cas=cas, **kept)
 
         vault.write_head = overtaken
         await log.prove(where.index)
@@ -269,7 +269,7 @@ async def test_a_mismatch_without_a_doubtful_write_of_ours_stops_even_at_our_own
     async with running_log(store, vault) as log:
         await log.prove(0)
 
-        async def twin(note, *, cas):
+        async def twin(note, *, cas, **kept):
             vault.head = HeadRecord(note, cas + 1)
             raise CasMismatch("cas-mismatch", "another version stands there")
 
@@ -341,8 +341,8 @@ async def test_a_crash_between_any_two_steps_is_finished_by_the_next_start(store
             vault.write_head = stop
         else:
 
-            async def write_then_stop(note, *, cas):
-                await write(note, cas=cas)
+            async def write_then_stop(note, *, cas, **kept):
+                await write(note, cas=cas, **kept)
                 await trio.sleep_forever()
 
             vault.write_head = write_then_stop

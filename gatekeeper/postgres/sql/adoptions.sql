@@ -12,7 +12,7 @@ select * from adoption where caller = $caller and idempotency_key = $idempotency
 select * from adoption where environment = $environment and component = $component;
 
 -- name: mark_logged
-update adoption set log_index = $log_index where id = $id and log_index is null;
+update adoption set log_index = $log_index, entry = $entry where id = $id and log_index is null;
 
 -- name: adoption
 select * from adoption where environment = $environment and component = $component and label <@ $viewer_clearances;

@@ -1,6 +1,8 @@
 -- name: newest
 -- no-viewer: the observer's own question
-select distinct on (environment, component) * from deployment order by environment, component, decision_index desc;
+-- An index grows within its origin alone: what an origin that was opened later holds is newer.
+select distinct on (d.environment, d.component) d.* from deployment d
+order by d.environment, d.component, (select count(*) from origin_opening p where p.opened_at <= d.at) desc, d.decision_index desc;
 
 -- name: deployed
 -- no-viewer: the observer's own question
@@ -20,6 +22,7 @@ set label = excluded.label, target = excluded.target, kind = excluded.kind, runn
 where observation.observed_at <= excluded.observed_at;
 
 -- name: drift
+-- no-viewer: times of openings, which every log tells; observations and deployments are filtered by label
 -- What was seen before a later deployment says nothing of it.
 select o.* from observation o
 where o.label <@ $viewer_clearances and o.kind is not null
@@ -27,7 +30,7 @@ where o.label <@ $viewer_clearances and o.kind is not null
   and ($component::text is null or o.component = $component)
   and o.deployment = (select d.ping_id from deployment d
                       where d.environment = o.environment and d.component = o.component and d.label <@ $viewer_clearances
-                      order by d.decision_index desc limit 1)
+                      order by (select count(*) from origin_opening p where p.opened_at <= d.at) desc, d.decision_index desc limit 1)
 order by o.environment, o.component;
 
 -- name: add_order
