@@ -49,6 +49,7 @@ from gatekeeper.serve import VERSION, LoginLost, last_loaded, policy_origin, ser
 from gatekeeper.settings import BadSettings, Settings, credential, parse_wrapped, read_private, read_settings
 from gatekeeper.tlog.checkpoint import VerifiedCheckpoint, open_checkpoint
 from gatekeeper.tlog.errors import TlogError
+from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.tlog.note import encode_vkey, parse_vkey
 from gatekeeper.tlog.signature import VerifierKey
 from gatekeeper.vault_setup import Setup, set_up
@@ -297,15 +298,17 @@ def _older(file: Path | None, keys: tuple[VerifierKey, ...]) -> VerifiedCheckpoi
 
 def _export_log(asked: argparse.Namespace) -> Exit:
     settings = read_settings(asked.config)
-    done = trio.run(_export, settings.database_url, _log_key(settings), asked.directory)
+    done = trio.run(_export, settings, asked.directory)
     new = done.size - done.before
     print(f"{asked.directory}: {done.size} entries of {done.origin}, {new} of them new; {done.files} files written")
     return Exit.OK
 
 
-async def _export(url: str, key: VerifierKey, directory: Path) -> Exported:
-    async with open_log_rows(url, key) as rows:
-        return await export_log(rows, directory, key)
+async def _export(settings: Settings, directory: Path) -> Exported:
+    key, *also = log_keys(settings)
+    policy = LogPolicy(log=key) if settings.witnesses is None else settings.witnesses.policy
+    async with open_log_rows(settings.database_url, key, *also) as rows:
+        return await export_log(await rows.newest_cosigned(policy), rows.bodies, directory, key, *also)
 
 
 def _log_key(settings: Settings) -> VerifierKey:

@@ -15,11 +15,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 from gatekeeper.ports.log import LogRefused
 from gatekeeper.tlog.checkpoint import VerifiedCheckpoint, open_checkpoint
@@ -33,16 +33,8 @@ BUNDLES: Final = 16
 """Bundles read from the database at once."""
 
 
-class EntrySource(Protocol):
-    """Where the entries come from."""
-
-    async def newest(self) -> VerifiedCheckpoint:
-        """The newest checkpoint that may be shown."""
-        ...
-
-    async def bodies(self, start: int, stop: int) -> Sequence[bytes]:
-        """The entries [start, stop); fewer where rows are missing."""
-        ...
+ReadEntries: TypeAlias = Callable[[int, int], Awaitable[Sequence[bytes]]]
+"""The entries [start, stop); fewer where rows are missing."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +47,24 @@ class Exported:
     files: int
 
 
-async def export_log(source: EntrySource, directory: Path, key: VerifierKey) -> Exported:
-    """Bring the directory to the newest checkpoint; makes it where it is not there.
+async def export_log(newest: VerifiedCheckpoint, read: ReadEntries, directory: Path, *keys: VerifierKey) -> Exported:
+    """Bring the directory to the newest checkpoint that may be shown; makes it where it is not there. `keys` may have signed the one in it.
 
     Raises `LogRefused` where the directory's checkpoint is not of this log, is ahead of the database or not a prefix of it, and where the
     rows do not have the signed root; then the directory's checkpoint stands as it was. `OSError` where it cannot be written.
     """
     with _locked(directory):
         files = _Files(directory)
-        before = files.checkpoint(key)
+        before = files.checkpoint(keys)
         edge = files.edge(before.size) if before else TileEdge()
         if before and edge.root() != before.root:
             raise _refused(f"the tiles in {directory} do not have the root of its checkpoint: export into an empty directory")
-        newest = await source.newest()
         if newest.size < edge.size:
             raise _refused(f"{directory} holds a signed checkpoint of {edge.size} entries, the database's newest has {newest.size}: it was rewound")
         first = edge.size // TILE_WIDTH
         for start in range(first, -(-newest.size // TILE_WIDTH), BUNDLES):
             stop = min((start + BUNDLES) * TILE_WIDTH, newest.size)
-            entries = await source.bodies(start * TILE_WIDTH, stop)
+            entries = await read(start * TILE_WIDTH, stop)
             if len(entries) != stop - start * TILE_WIDTH:
                 raise _refused(f"rows are missing below entry {stop}: run `pingee-gatekeeper log fsck`")
             edge = files.extend(edge, start, entries, newest.size)
@@ -82,7 +73,7 @@ async def export_log(source: EntrySource, directory: Path, key: VerifierKey) -> 
         files.publish(edge, newest)
         if before:
             files.remove_filled(before.size, newest.size)
-        return Exported(key.name, newest.size, before.size if before else 0, files.written)
+        return Exported(newest.origin, newest.size, before.size if before else 0, files.written)
 
 
 class _Files:
@@ -91,14 +82,14 @@ class _Files:
         self._touched: set[Path] = set()
         self.written = 0
 
-    def checkpoint(self, key: VerifierKey) -> VerifiedCheckpoint | None:
+    def checkpoint(self, keys: tuple[VerifierKey, ...]) -> VerifiedCheckpoint | None:
         note = self._read("checkpoint", MAX_NOTE)
         if note is None:
             return None
         try:
-            return open_checkpoint(note, key)
+            return open_checkpoint(note, *keys)
         except TlogError as error:
-            raise _refused(f"{self._directory / 'checkpoint'} is no checkpoint signed by {key.name}: {error}") from None
+            raise _refused(f"{self._directory / 'checkpoint'} is no checkpoint signed by {keys[0].name}: {error}") from None
 
     def edge(self, size: int) -> TileEdge:
         """The right edge of the tree that the directory holds."""

@@ -10,13 +10,17 @@ from gatekeeper.crossing import open_loop_thread
 from gatekeeper.ports.errors import PortError
 from gatekeeper.ports.log import LogRefused
 from gatekeeper.tlog.checkpoint import VerifiedCheckpoint, open_checkpoint
-from gatekeeper.tlog.errors import TlogError
+from gatekeeper.tlog.errors import QuorumNotMet, TlogError
+from gatekeeper.tlog.logpolicy import LogPolicy
+from gatekeeper.tlog.note import parse_note
 from gatekeeper.tlog.signature import VerifierKey
 
 from .bridge import LOG_GONE, Bridge, Row, open_bridge
 from .queries import load_queries
 
 _Q: Final = load_queries("log_check")
+NOTES: Final = 16
+"""Stored notes that are looked through for one that the quorum cosigned; nothing newer is signed while one waits."""
 
 
 class NoLog(PortError):
@@ -39,9 +43,15 @@ class LogRows:
             raise NoLog("no-checkpoint", f"no checkpoint of {self._keys[0].name} was stored yet")
         return [self._opened(row) for row in rows]
 
-    async def newest(self) -> VerifiedCheckpoint:
-        """The newest stored checkpoint; raises as `checkpoints`."""
-        return (await self.checkpoints(1))[0]
+    async def newest_cosigned(self, policy: LogPolicy) -> VerifiedCheckpoint:
+        """The newest checkpoint that the policy's quorum cosigned: one that waits for it was published nowhere. Raises as `checkpoints`."""
+        for opened in await self.checkpoints(NOTES):
+            try:
+                policy.quorum_met(parse_note(opened.note))
+            except QuorumNotMet:
+                continue
+            return opened
+        raise NoLog("no-checkpoint", f"the quorum {policy.quorum} cosigned none of the newest {NOTES} checkpoints of {self._keys[0].name}")
 
     async def bodies(self, start: int, stop: int) -> list[bytes]:
         """The bodies of the rows that exist in [start, stop)."""

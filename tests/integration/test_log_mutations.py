@@ -22,6 +22,7 @@ from gatekeeper.postgres.log_check import check_rows
 from gatekeeper.postgres.log_rows import open_log_rows
 from gatekeeper.tlog.checkpoint import open_checkpoint
 from gatekeeper.tlog.entry import parse_entry
+from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.tlog.merkle import leaf_hash
 from gatekeeper.tlog.note import Note, NoteSignature, ed25519_vkey, encode_note, parse_note
 from gatekeeper.tlog.tile import TileEdge
@@ -145,7 +146,7 @@ def fill(url):
 def export(url, directory):
     async def run():
         async with open_log_rows(url, VKEY) as rows:
-            await export_log(rows, directory, VKEY)
+            await export_log(await rows.newest_cosigned(LogPolicy(VKEY)), rows.bodies, directory, VKEY)
 
     trio.run(run)
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
@@ -336,4 +337,4 @@ def test_an_export_of_rows_that_were_meddled_with_shows_no_new_checkpoint(tmp_pa
 
 async def _exporting(url, directory):
     async with open_log_rows(url, VKEY) as rows:
-        await export_log(rows, directory, VKEY)
+        await export_log(await rows.newest_cosigned(LogPolicy(VKEY)), rows.bodies, directory, VKEY)

@@ -21,6 +21,7 @@ from gatekeeper.postgres import open_database
 from gatekeeper.postgres.log_rows import open_log_rows
 from gatekeeper.tlog.checkpoint import Checkpoint, encode_checkpoint, open_checkpoint, parse_checkpoint
 from gatekeeper.tlog.entry import ConfigEntry, encode_entry
+from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.tlog.note import Note, encode_note, parse_note
 from gatekeeper.tlog.signature import NoteSignature, ed25519_vkey
 from gatekeeper.tlog.tile import entries_path, tile_path
@@ -145,7 +146,7 @@ async def exported(database_url, tmp_path):  # noqa: F811
         for count in (ENTRIES - 1234, 1234):
             await append(api.log, count)
             async with open_log_rows(database_url, key) as rows:
-                await export_log(rows, directory, key)
+                await export_log(await rows.newest_cosigned(LogPolicy(log=key)), rows.bodies, directory, key)
     return directory, key, vault
 
 

@@ -9,10 +9,14 @@ import trio
 
 from gatekeeper.log_export import export_log
 from gatekeeper.ports.log import LogRefused
+from gatekeeper.postgres.log_rows import LogRows, NoLog
 from gatekeeper.tlog.checkpoint import open_checkpoint
 from gatekeeper.tlog.fsck import fsck
+from gatekeeper.tlog.logpolicy import LogPolicy
+from gatekeeper.tlog.note import Note, encode_note, parse_note
 from tests.fakes import log_directory
 from tests.fakes.log_directory import ORIGIN, VKEY
+from tests.fakes.witnesses import FakeWitness, policy_of
 
 LOG = log_directory.entries(70_000 // 100)
 SIZES = (1, 40, 255, 256, 257, 512, 600, 700)
@@ -24,7 +28,7 @@ class Rows:
     def __init__(self, size, log=LOG):
         self.log, self.size, self.asked = log, size, []
 
-    async def newest(self):
+    def newest(self):
         return open_checkpoint(log_directory.note(self.log[: self.size]), VKEY)
 
     async def bodies(self, start, stop):
@@ -33,7 +37,7 @@ class Rows:
 
 
 def export(directory, rows):
-    return trio.run(export_log, rows, directory, VKEY)
+    return trio.run(export_log, rows.newest(), rows.bodies, directory, VKEY)
 
 
 def files(directory):
@@ -94,7 +98,7 @@ def test_a_checkpoint_with_more_cosignatures_replaces_the_one_of_the_same_tree(t
     rows = Rows(40)
     more = open_checkpoint(log_directory.note(LOG[:40]) + "\u2014 w.example AAAAAAAA\n".encode(), VKEY)
 
-    async def newest():
+    def newest():
         return more
 
     rows.newest = newest
@@ -143,7 +147,7 @@ def test_rows_that_do_not_have_the_signed_root_are_never_shown(tmp_path):
     rows = Rows(600)
     rows.log = (*LOG[:400], LOG[401], LOG[400], *LOG[402:])
 
-    async def newest():
+    def newest():
         return open_checkpoint(log_directory.note(LOG[:600]), VKEY)
 
     rows.newest = newest
@@ -166,7 +170,7 @@ def test_a_changed_row_below_the_exported_size_a_rewound_database_and_missing_ro
     short = Rows(700)
     short.log = LOG[:650]
 
-    async def newest():
+    def newest():
         return open_checkpoint(log_directory.note(LOG[:700]), VKEY)
 
     short.newest = newest
@@ -218,3 +222,25 @@ def test_another_user_can_serve_the_files_whatever_the_umask(tmp_path):
         os.umask(old)
     for path in (tmp_path / "log").rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path
+
+
+def test_a_checkpoint_that_waits_for_its_quorum_is_not_exported():
+    """It is stored before witnesses see it, and published nowhere until they have cosigned it."""
+    witness = FakeWitness("w1")
+    policy = policy_of(VKEY, witness)
+    older, newer = log_directory.note(LOG[:40]), log_directory.note(LOG[:41])
+    signed = parse_note(older)
+    cosigned = encode_note(Note(signed.text, (*signed.signatures, witness.sign(signed.text))))
+    rows = LogRows(None, 1, (VKEY,))
+
+    async def checkpoints(most):
+        assert most >= 2
+        return [open_checkpoint(note, VKEY) for note in stored]
+
+    rows.checkpoints = checkpoints
+    stored = [newer, cosigned, older]
+    assert trio.run(rows.newest_cosigned, policy).note == cosigned
+    assert trio.run(rows.newest_cosigned, LogPolicy(VKEY)).note == newer
+    stored = [newer, older]
+    with pytest.raises(NoLog, match=r"the quorum q cosigned none of the newest"):
+        trio.run(rows.newest_cosigned, policy)
