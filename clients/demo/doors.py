@@ -68,7 +68,7 @@ def deny_at_the_doors(stage: Stage, telling: Telling, test: InstanceWorld, produ
     """Five steps. The late Allow is made first: it grows old while others are shown.
 
     Forged trees are shown to the test host, whose log policy asks for no witness: there nothing but its own memory stands against them. What
-    production's host says to such a tree is `witnesses.deny_unwitnessed`.
+    production's host says to such a tree is `deny_unwitnessed`.
     """
     with kept_allow(stage, test) as kept:
         deny_direct_deploy(stage, telling, production)
@@ -141,9 +141,22 @@ def deny_fork(stage: Stage, telling: Telling, test: InstanceWorld) -> None:
             answered = _offer(thief, forged.receipt, tree, evil, old=_remembered(thief))
             detail |= demand_refused(stage, test, before, answered, "log-fork")
             detail["evidence"] = _demand_both_notes(stage, test, before, tree)
-        ping = stage.ping(test, _what_runs(stage, test))
+        ping = stage.ping(test, what_runs(stage, test))
         found = stage.wait_for(test, ping, "deployed")
         detail |= {"then_deployed": ping, "log_index": found["log_index"], "outcome_index": found["outcome_index"]}
+
+
+def deny_unwitnessed(stage: Stage, telling: Telling, production: InstanceWorld) -> None:
+    """The true log, continued in private by its true key: the target's memory has nothing against it, the witness has not seen it."""
+    what = "the true log continued in private by its true key, with an Allow by the true receipt key: no witness cosigned it"
+    with telling.step("deny-unwitnessed", what) as detail, stolen_replica(stage.world, production.name) as thief:
+        before, served, evil = look(stage, production), served_tree(production), _evil(stage)
+        forged = thief.forge(_receipt(production, _applied(before)[-1]), len(served.entries), **_fresh(evil))
+        tree = signed_tree(production.origin, (*served.entries, forged.entry), thief.sign_note)
+        answered = _offer(thief, forged.receipt, tree, evil, old=_remembered(thief))
+        detail |= demand_refused(stage, production, before, answered, "receipt-missing")
+        if "quorum" not in detail["words"]:
+            raise StepFailed(f"the receipt was refused for another reason than the witness: {detail['words']}")
 
 
 @contextmanager
@@ -153,7 +166,7 @@ def kept_allow(stage: Stage, test: InstanceWorld) -> Iterator[KeptAllow]:
     gatekeeper = _pid(Path(test.pid_file))
     try:
         os.kill(target, signal.SIGSTOP)
-        ping = stage.ping(test, _what_runs(stage, test))
+        ping = stage.ping(test, what_runs(stage, test))
         found = _wait_allowed(test, ping)
         receipt, tree = _receipt(test, found["receipt_id"]), served_tree(test)
         os.kill(gatekeeper, signal.SIGSTOP)
@@ -257,7 +270,7 @@ def _receipt(instance: InstanceWorld, digest: str) -> bytes:
     return found.body
 
 
-def _what_runs(stage: Stage, instance: InstanceWorld) -> Built:
+def what_runs(stage: Stage, instance: InstanceWorld) -> Built:
     """What runs there, as a pipeline's run of its commit would ask for it once more."""
     rows = stage.pingee(instance, "running", "-o", "json").document()
     row = next(row for row in rows if row["component"] == stage.world.component)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import adopt, configurations, doors, refusals, stolen_runs
+from .auditors import audit_the_log
 from .git import git
 from .health import health_rollback
 from .hostile import hostile_build
@@ -55,6 +56,7 @@ def show(world: World, telling: Telling) -> dict[str, Any]:
     restart_mid_deploy(stage, telling, test, production)
     override(stage, telling, production)
     adopt.shadow_adopt(stage, telling, test, production)
+    audit_the_log(stage, telling, production)
     yours = telling.seconds_of("build", "acceptance", "vote")
     return {
         "push_to_running_s": round(running, 2),

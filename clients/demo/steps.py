@@ -83,6 +83,20 @@ class Stage:
         """The command with a run's token."""
         return self.pingee(instance, *arguments, token_file=self.token(run, f"pingee:{instance.name}"), code=code)
 
+    def gatekeeper(self, instance: InstanceWorld, *arguments: str) -> str:
+        """`pingee-gatekeeper` with an instance's configuration, as its operator runs it; what it said."""
+        file = Path(self.world.directory) / "instances" / instance.name / "gatekeeper.toml"
+        return self._run(module("gatekeeper.command", *arguments, "--config", str(file)), {}, 0).out.strip()
+
+    def witness(self, *arguments: str) -> str:
+        """`pingee-witness`, as whoever owns that machine runs it; what it said."""
+        return self._run(module("clients.witness.cli", *arguments), {}, 0).out.strip()
+
+    def offline_fsck(self, instance: InstanceWorld, directory: Path, since: Path) -> str:
+        """`pingee-offline fsck` over a copy, with the log's policy file and an older checkpoint; what it said."""
+        arguments = ("fsck", str(directory), "--log-policy", instance.log_policy, "--since", str(since))
+        return self._run(module("clients.offline", *arguments), {}, 0).out.strip()
+
     def doorkeeper(self, instance: InstanceWorld, *arguments: str, code: int | None = 0) -> Done:
         """`pingee-doorkeeper` at an instance's target, as whoever owns that machine runs it."""
         home = Path(self.world.directory) / "targets" / instance.name

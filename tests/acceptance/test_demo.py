@@ -24,6 +24,7 @@ STEPS = [
     "hostile-build", "promote-same-digest", "secrets-per-environment", "config-only", "config-rollback", "deny-unreviewed-config",
     "deny-direct-deploy", "deny-replay", "deny-other-target", "deny-late", "deny-fork", "deny-wrong-builder", "deny-stolen-token",
     "health-rollback", "restart-mid-deploy", "override", "shadow-adopt",
+    "witnessed", "deny-unwitnessed", "witness-away", "log-monitor", "log-export", "log-query", "audit-leases",
 ]  # fmt: skip
 
 

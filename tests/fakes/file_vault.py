@@ -36,8 +36,8 @@ class FileVault:
         path = self._directory / "head"
         if not path.exists():
             return None
-        version, _, note = path.read_bytes().partition(b"\n")
-        return HeadRecord(note, int(version))
+        version, edge, note = path.read_bytes().split(b"\n", 2)
+        return HeadRecord(note, int(version), bytes.fromhex(edge.decode()))
 
     async def public_key(self):
         return self.key.public_key().public_bytes_raw()
@@ -51,12 +51,12 @@ class FileVault:
         with self._locked():
             return self.head
 
-    async def write_head(self, note, *, cas):
+    async def write_head(self, note, *, cas, edge=b""):
         with self._locked():
             version = self.head.version if self.head else 0
             if cas != version:
                 raise CasMismatch("cas-mismatch", "another version stands there")
             new = self._directory / "head.new"
-            new.write_bytes(b"%d\n" % (version + 1) + note)
+            new.write_bytes(b"%d\n%s\n" % (version + 1, edge.hex().encode()) + note)
             new.replace(self._directory / "head")
         return version + 1

@@ -14,13 +14,14 @@ from clients.doorkeeper.incoming import Incoming
 from clients.doorkeeper.record import Record
 from clients.doorkeeper.state import load_memory
 from clients.doorkeeper.target import load_pinned
-from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.digest import digest_hex, digest_of
 from gatekeeper.model.frame import PartName, encode_header
 from gatekeeper.model.moment import later
 from gatekeeper.model.receipt import encode_receipt, parse_receipt
+from gatekeeper.tlog.entry import encode_entry
 from gatekeeper.tlog.note import parse_note
 from tests.fakes.doorkeepers import installed
+from tests.fakes.entries import decoy, leaf_of
 from tests.fakes.frames import ORIGIN, Gatekeeper, MemoryLog, frame_of, make_artifact, now, parts_of
 from tests.fakes.witnesses import FakeWitness
 
@@ -101,7 +102,7 @@ def forked_later(door):
 
 def sealed(door):
     log, items = door.gatekeeper.log, offer(door)
-    entry = encode_canonical({"v": 1, "kind": "sealed", "entry_id": "0" * 32, "origin": ORIGIN, "at": "2026-11-21T10:00:00Z", "config": None})
+    entry = encode_entry(leaf_of(*(decoy(slot, origin=ORIGIN) for slot in range(4)), origin=ORIGIN))
     index = log.append(entry)
     receipt = encode_receipt(statement=parse_receipt(items[PartName.RECEIPT]).statement, entry=entry, index=index, origin=ORIGIN, evidence=())
     return {**items, PartName.RECEIPT: receipt, PartName.PROOF: log.proof(index), PartName.CONSISTENCY: log.growth(1)}
