@@ -33,7 +33,7 @@ def test_every_make_target_that_is_shown_exists(page):
 
 
 def test_each_promised_control_names_a_test_that_exists():
-    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text(ROOT / "SECURITY.md"))
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text(ROOT / "SECURITY.md") + text(ROOT / "docs" / "log.md"))
     assert [f"{file}::{test}" for file, test in named if not re.search(rf"^(async )?def {test}\(", text(ROOT / file), re.MULTILINE)] == []
     promised = text(ROOT / "SECURITY.md").partition("## Promised now")[2].partition("\n## ")[0]
     rows = [line for line in promised.splitlines() if line.startswith("|")][2:]
@@ -53,7 +53,7 @@ def test_decisions_are_numbered_without_a_gap_and_name_what_was_rejected():
 
 
 COMMANDS = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "examples" / "production" / "README.md", ROOT / "README.md"])
-PROGRAMS = ("pingee", "pingee-gatekeeper", "pingee-builder", "pingee-doorkeeper")
+PROGRAMS = ("pingee", "pingee-gatekeeper", "pingee-builder", "pingee-doorkeeper", "pingee-witness")
 
 
 def parsers():
@@ -61,9 +61,10 @@ def parsers():
     from clients.cli.main import build_parser
     from clients.demo.main import _parser as demo
     from clients.doorkeeper.cli import _parser as doorkeeper
+    from clients.witness.cli import _parser as witness
     from gatekeeper.command import _parser as gatekeeper
 
-    return dict(zip(PROGRAMS, (build_parser(), gatekeeper(), builder(), doorkeeper()), strict=True)), demo()
+    return dict(zip(PROGRAMS, (build_parser(), gatekeeper(), builder(), doorkeeper(), witness()), strict=True)), demo()
 
 
 def inner(parser):
