@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -155,8 +155,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             operator = build_operator_app(needed, _metrics(parts, sequencer), details)
             await nursery.start(serve_app, operator, [listeners[1]], stop)
             await nursery.start(partial(serve_app, app, [listeners[0]], stop, bounds=_bounds(settings)))
-            _log.info("instance %s serves %s", settings.instance, settings.public_url)
-            lost = await until_told(sessions)
+            lost = await until_told(sessions, lambda: _log.info("instance %s serves %s", settings.instance, settings.public_url))
             if lost is not None:
                 _log.critical("%s", lost.detail)
             closing.set()
@@ -168,8 +167,8 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             raise lost
 
 
-async def until_told(sessions: Mapping[str, VaultSession]) -> LoginLost | None:
-    """Wait for SIGTERM or SIGINT (then None), or for the first login that is lost for good."""
+async def until_told(sessions: Mapping[str, VaultSession], ready: Callable[[], None] = lambda: None) -> LoginLost | None:
+    """Wait for SIGTERM or SIGINT (then None), or for the first login that is lost for good. `ready` is called when signals are listened to."""
     lost = None
 
     async def watch(name: str, event: trio.Event) -> None:
@@ -182,6 +181,8 @@ async def until_told(sessions: Mapping[str, VaultSession]) -> LoginLost | None:
         for name, session in sessions.items():
             waiting.start_soon(watch, name, session.lost)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            # Not before: whoever reads that it serves may tell it to end at once.
+            ready()
             async for _ in signals:
                 waiting.cancel_scope.cancel()
     return lost

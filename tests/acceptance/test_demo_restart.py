@@ -153,7 +153,7 @@ def test_a_gatekeeper_without_its_vault_says_what_it_waits_for_and_comes_by_itse
 
 def test_an_unknown_part_and_a_demo_that_does_not_run_are_one_sentence(demo, tmp_path):
     unknown = control(demo, "--stop-part", "kettle")
-    names = "vault, database, target-test, target-production, gatekeeper-test, gatekeeper-production"
+    names = "vault, database, witness-production, target-test, target-production, gatekeeper-test, gatekeeper-production"
     assert (unknown.returncode, unknown.stderr) == (1, f"pingee demo: there is no part 'kettle'; there are {names}\n")
     nowhere = run_demo("--dir", str(tmp_path / "none"), "--start-part", "vault")
     assert (nowhere.returncode, nowhere.stderr) == (1, f"pingee demo: no demo runs in {tmp_path / 'none'}\n")

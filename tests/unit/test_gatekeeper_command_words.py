@@ -127,6 +127,16 @@ async def test_the_first_login_that_is_lost_ends_the_wait_and_is_named():
 
 
 @pytest.mark.anyio
+async def test_who_is_told_that_it_serves_may_end_it_at_once():
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # so that a signal that comes too early is lost, and ends no test run
+    try:
+        with trio.fail_after(5):
+            assert await until_told({}, lambda: signal.raise_signal(signal.SIGTERM)) is None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.anyio
 async def test_a_signal_ends_the_wait_and_nothing_is_lost():
     sessions = {"log": SimpleNamespace(lost=trio.Event())}
     with trio.fail_after(5):
