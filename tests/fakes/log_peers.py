@@ -6,14 +6,19 @@ import base64
 import json
 import os
 import re
+import select
 import socket
+import socketserver
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -153,3 +158,43 @@ def _await_port(process: subprocess.Popen[bytes], address: str, said: Path) -> N
         except OSError:
             time.sleep(0.02)
     pytest.fail(f"{process.args} does not listen on {address}: {said.read_text()[-1000:] or 'it said nothing'}")
+
+
+@contextmanager
+def tls_before(url, certificates):
+    """What an operator puts before a program that speaks plain HTTP: TLS, and the bytes as they are. Yields the https URL."""
+    plain = urlsplit(url)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificates / "tls.pem", certificates / "tls.key")
+
+    class Passing(socketserver.BaseRequestHandler):
+        def handle(self):
+            with (
+                suppress(OSError),
+                tls.wrap_socket(self.request, server_side=True) as client,
+                socket.create_connection((plain.hostname, plain.port)) as behind,
+            ):
+                _pass_on(client, behind)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads, block_on_close, allow_reuse_address = True, False, True
+
+    with Server(("127.0.0.1", 0), Passing) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_address[1]}{plain.path}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _pass_on(client, behind):
+    """Until one of the two ends."""
+    while True:
+        ready = [client] if client.pending() else select.select([client, behind], [], [])[0]
+        for one in ready:
+            data = one.recv(65536)
+            if not data:
+                return
+            (behind if one is client else client).sendall(data)

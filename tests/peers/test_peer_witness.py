@@ -29,7 +29,7 @@ from gatekeeper.tlog.proof import parse_proof
 from gatekeeper.tlog.signature import VerifierKey, ed25519_vkey, encode_vkey, parse_vkey
 from tests.fakes.api import until
 from tests.fakes.frames import MemoryLog
-from tests.fakes.log_peers import append_to_foreign_log, ask_notes, running_omniwitness
+from tests.fakes.log_peers import append_to_foreign_log, ask_notes, running_omniwitness, tls_before
 from tests.fakes.running_log import ORIGIN, log_key, running_log
 from tests.fakes.stores import FakeDatabase
 from tests.fakes.vault import FakeLogVault
@@ -41,25 +41,26 @@ pytestmark = [pytest.mark.peer, pytest.mark.anyio]
 class PublicWitness:
     """omniwitness with a key that x/mod made. `start` and `stop` keep what it remembers."""
 
-    def __init__(self, directory: Path, *logs: VerifierKey) -> None:
+    def __init__(self, directory: Path, certificates: Path, *logs: VerifierKey) -> None:
         key = ask_notes("key", Name="public.witness.example")
         self.vkey, self._private = parse_vkey(key["cosigner"]), key["private"]
-        self._directory, self._logs, self._stack = directory, logs, ExitStack()
+        self._directory, self._certificates, self._logs, self._stack = directory, certificates, logs, ExitStack()
 
     def start(self) -> None:
-        self.url = self._stack.enter_context(running_omniwitness(self._directory, self._logs, self._private))
+        plain = self._stack.enter_context(running_omniwitness(self._directory, self._logs, self._private))
+        self.url = self._stack.enter_context(tls_before(plain, self._certificates))
 
     def stop(self) -> None:
         self._stack.close()
 
 
 @pytest.fixture
-def public(tmp_path):
+def public(tmp_path, certificates):
     """Makes a running public witness of some logs."""
     with ExitStack() as stack:
 
         def make(*logs: VerifierKey) -> PublicWitness:
-            witness = PublicWitness(tmp_path / "public", *logs)
+            witness = PublicWitness(tmp_path / "public", certificates, *logs)
             stack.callback(witness.stop)
             witness.start()
             return witness
@@ -89,10 +90,10 @@ class Offered:
 
 
 @pytest.fixture
-async def offered(public):
+async def offered(public, certificates):
     log = MemoryLog()
     log.entries = [b"%d" % number for number in range(9)]
-    async with open_witnesses(None) as link:
+    async with open_witnesses(certificates / "ca.pem") as link:
         yield Offered(link, public(log.vkey), log)
 
 
@@ -166,13 +167,13 @@ async def test_our_log_is_published_with_the_cosignatures_of_the_public_witness_
                     assert log.alarm() is None
 
 
-async def test_a_log_that_forgot_what_the_public_witness_saw_signs_no_more(public):
+async def test_a_log_that_forgot_what_the_public_witness_saw_signs_no_more(public, certificates):
     """The database and the vault rewound together: nothing of ours can tell, the witness can."""
     vault = FakeLogVault()
     key = await log_key(vault)
     theirs = public(key)
     policy = LogPolicy(key, witnesses=(Witness("public", theirs.vkey, theirs.url),), quorum="public")
-    async with open_witnesses(None) as link:
+    async with open_witnesses(certificates / "ca.pem") as link:
         plan = WitnessPlan(policy, link)
         async with running_log(FakeDatabase().log(ORIGIN), vault, witnesses=plan) as log:
             for _ in range(5):
