@@ -24,9 +24,9 @@ help:
 demo: .venv/.runtime
 	@.venv/bin/pingee demo $(ARGS)
 
-# With three workers on two processors: the acceptance tests share one house, which mostly waits.
+# With two workers: the acceptance tests share one house, which mostly waits.
 test: .venv/.dev
-	@.venv/bin/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 # Every other interpreter runs what is pure. One that is not on this machine is named.
 test-pythons: .venv/.dev
