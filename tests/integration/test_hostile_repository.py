@@ -305,4 +305,4 @@ def test_threads_that_serve_the_log_end_with_the_run(repository):
     commit = repository.commit({".pipeline/config.yaml": document(["mkdir out; touch out/x"])})
     before = threading.active_count()
     assert build(repository, commit)[0] == 0
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # those that earlier tests left idle may end meanwhile
