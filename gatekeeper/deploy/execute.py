@@ -233,7 +233,8 @@ class _Run:
         """The proofs that a target which remembers this asks for, and the crossings where it remembers another origin and they can be shown."""
         log = self._parts.log
         if known.origin is None:
-            return await log.prove(self._terms.index, old_size=known.size, also=members), None
+            return await log.prove(self._terms.index, old_size=known.size, also=members, with_keys=True), None
+        # Key changes of the next origin can be followed only from files that were installed for it.
         # The step ends at the very checkpoint under which the receipt is proven.
         inclusion = await log.prove(self._terms.index, also=[*members, 0])
         crossings = await self._parts.origins.crossings(known.origin, known.size, inclusion.also[-1])

@@ -94,6 +94,7 @@ class HouseLog:
     def __init__(self):
         self.tree = frames.MemoryLog()
         self.by_id = {}
+        self.keys = None
 
     async def append(self, body, *, entry_id, kind):
         await trio.lowlevel.checkpoint()
@@ -113,7 +114,7 @@ class HouseLog:
         if index >= len(self.tree.entries):
             raise Unavailable("log-unavailable", "no such entry")
         others = tuple(self.tree.proof(other) for other in also)
-        return Inclusion(self.tree.proof(index), self.tree.growth(old_size), len(self.tree.entries), others)
+        return Inclusion(self.tree.proof(index), self.tree.growth(old_size), len(self.tree.entries), others, self.keys if with_keys else None)
 
     def entries(self, kind):
         return [(index, entry) for index, entry in enumerate(map(parse_entry, self.tree.entries)) if isinstance(entry, kind)]

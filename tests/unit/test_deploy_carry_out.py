@@ -471,3 +471,18 @@ async def test_a_rolled_back_answer_names_what_runs(house):
     await house.step(await house.ping(await house.bring()))
     ((_, outcome),) = house.log.entries(OutcomeEntry)
     assert outcome.applied == (digest_of(b"before"),)
+
+
+@pytest.mark.parametrize("history", [None, b"the log's key changes"])
+async def test_a_frame_shows_the_target_the_logs_key_changes_also_when_it_is_sent_again(house, history):
+    """Else a target could follow no rotation: the first deploy under the new key would be refused there."""
+    apply, frames = house.target.apply, []
+
+    async def seen(address, credential, receipt, parts, **options):
+        frames.append({part.name: part.source for part in parts})
+        return await apply(address, credential, receipt, parts, **options)
+
+    house.log.keys, house.target.apply = history, seen
+    house.target.answers = [Stale(0), Refused("log-fork", "whatever it says to these bytes")]
+    await house.step(await house.ping(await house.bring()))
+    assert [frame.get(PartName.KEYS) for frame in frames] == [history] * 2
