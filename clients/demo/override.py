@@ -146,9 +146,15 @@ def _drift(stage: Stage, production: InstanceWorld, wanted: str) -> Any:
 
 
 def _late_entry(stage: Stage, production: InstanceWorld, order: str) -> tuple[int, Any]:
-    lines = stage.pingee(production, "log", "tail", "-n", "20").out.splitlines()
-    parsed = [(line.split("\t", 1)[0], json.loads(line.split("\t", 1)[1])) for line in lines]
-    found = [(int(index), entry) for index, entry in parsed if entry["kind"] == "override" and entry["order"] == order]
+    # Drift is told as soon as the entry is durable; the public log shows it with its next checkpoint.
+    deadline = time.monotonic() + SEEN_S
+    while True:
+        lines = stage.pingee(production, "log", "tail", "-n", "20").out.splitlines()
+        parsed = [(line.split("\t", 1)[0], json.loads(line.split("\t", 1)[1])) for line in lines]
+        found = [(int(index), entry) for index, entry in parsed if entry["kind"] == "override" and entry["order"] == order]
+        if found or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
     if len(found) != 1 or found[0][1]["late"] is not True or len(found[0][1]["who"]) != 2:
         raise StepFailed(f"expected one late entry of two people about {order}, got {found}")
     return found[0]
