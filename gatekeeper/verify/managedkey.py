@@ -1,0 +1,104 @@
+"""A pinned public key as the signer: ECDSA on P-256, P-384 or P-521 with its hash, Ed25519, RSA of 2048 bits or more (PKCS #1 v1.5, SHA-256).
+
+The key decides the scheme; nothing in a bundle does. Algorithms are those of sigstore's registry
+(`https://github.com/sigstore/architecture-docs/blob/main/algorithm-registry.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from gatekeeper.model.digest import Digest, digest_of
+
+from .errors import MalformedKey
+from .signature import ed25519_key
+
+MAX_PEM: Final = 16 * 1024
+_MIN_RSA_BITS: Final = 2048
+_Key: TypeAlias = ec.EllipticCurvePublicKey | Ed25519PublicKey | rsa.RSAPublicKey
+_CURVES: Final[Mapping[type[ec.EllipticCurve], hashes.HashAlgorithm]] = {
+    ec.SECP256R1: hashes.SHA256(),
+    ec.SECP384R1: hashes.SHA384(),
+    ec.SECP521R1: hashes.SHA512(),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ManagedKey:
+    """A pinned key. `der` is its SubjectPublicKeyInfo, `digest` the sha256 of that."""
+
+    key: _Key
+    der: bytes
+    digest: Digest
+
+
+def parse_managed_key(pem: bytes) -> ManagedKey:
+    """Read one PEM public key; raises `MalformedKey` for what is none, for weak keys and for kinds that are not listed above."""
+    if len(pem) > MAX_PEM:
+        raise MalformedKey(f"the key file has more than {MAX_PEM} bytes")
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise MalformedKey("the key file is not one PEM public key") from None
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return ManagedKey(_fit(key), der, digest_of(der))
+
+
+def message_algorithm(key: ManagedKey) -> str | None:
+    """The digest of the artifact that a message signature by this key is over; None where the key signs the bytes themselves."""
+    algorithm = _hash(key.key)
+    return None if algorithm is None else algorithm.name
+
+
+def signs_message(key: ManagedKey, signature: bytes, digest: bytes) -> bool:
+    """Whether this is the key's signature over a message with this digest (by `message_algorithm`). Ed25519 signs bytes, not digests: no."""
+    algorithm = _hash(key.key)
+    if algorithm is None or len(digest) != algorithm.digest_size:
+        return False
+    return _verifies(key.key, signature, digest, utils.Prehashed(algorithm))
+
+
+def signs_bytes(key: ManagedKey, signature: bytes, data: bytes) -> bool:
+    """Whether this is the key's signature over exactly these bytes."""
+    return _verifies(key.key, signature, data, _hash(key.key))
+
+
+def _verifies(key: _Key, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm | utils.Prehashed | None) -> bool:
+    try:
+        if isinstance(key, Ed25519PublicKey):
+            key.verify(signature, data)
+        elif algorithm is None:
+            return False
+        elif isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, data, padding.PKCS1v15(), algorithm)
+        else:
+            key.verify(signature, data, ec.ECDSA(algorithm))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _fit(key: object) -> _Key:
+    if isinstance(key, Ed25519PublicKey):
+        return ed25519_key(key.public_bytes_raw())
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < _MIN_RSA_BITS:
+            raise MalformedKey(f"an RSA key needs {_MIN_RSA_BITS} bits or more")
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and type(key.curve) in _CURVES:
+        return key
+    raise MalformedKey("the key must be ECDSA on P-256, P-384 or P-521, Ed25519, or RSA")
+
+
+def _hash(key: _Key) -> hashes.HashAlgorithm | None:
+    if isinstance(key, Ed25519PublicKey):
+        return None
+    return hashes.SHA256() if isinstance(key, rsa.RSAPublicKey) else _CURVES[type(key.curve)]
