@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from gatekeeper.verify.order import OrderAction
 
-from . import audit, doctor, follow, fsck, logkeys, logorder, logs, monitor, override, pings, reads, review
+from . import audit, doctor, follow, fsck, logkeys, logorder, logs, monitor, override, pings, reads, review, verify
 from .exits import Exit, Failure
 from .output import say
 from .server import Access, Server
@@ -180,6 +180,7 @@ def build_parser() -> _Parser:
     _add_override(commands, shared)
     _add_log(commands, shared)
     _add_audit(commands)
+    verify.add_verify(commands, _shared_flags(verify.OUTPUTS))
     _add_doctor(add)
     _add_init(add)
     commands.add_parser("demo", help="the whole house on this machine: see `pingee demo --help`", add_help=False)

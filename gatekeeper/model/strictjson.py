@@ -22,6 +22,7 @@ MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
 
 _BEYOND_SURROGATES = re.compile(rb"[\xee-\xff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS_ALONE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
@@ -101,6 +102,8 @@ def _is_shallow(outside: bytes, limit: int) -> bool:
 
 def _bound_depth(data: bytes, limit: int) -> None:
     # Before json's recursive decoder sees the text; brackets inside strings do not count.
+    if data.count(b"[") + data.count(b"{") <= limit:
+        return
     depth = 0
     for token in _BRACKET_OR_STRING.finditer(data):
         match token.group()[:1]:
@@ -136,7 +139,7 @@ def _check_strings(value: object) -> None:
 
 
 def _no_surrogate(text: str) -> None:
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and _SURROGATE.search(text) is not None:
         raise MalformedJson("a string holds a lone surrogate")
 
 

@@ -9,7 +9,7 @@ Pure: `at` is the moment of checking, and everything that is trusted is an argum
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -58,6 +58,8 @@ class Pinned:
 
 
 Signer: TypeAlias = Keyless | Pinned
+Demand: TypeAlias = Callable[[UntrustedStatement, Checks], None]
+"""What else a statement must say, once its signature and subject hold."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,17 @@ def artifact_of_digest(digest: Digest) -> Artifact:
     return Artifact({"sha256": digest_hex(digest)})
 
 
-def verify_attestation(data: bytes, signer: Signer, artifact: Artifact, *, at: Moment, statement_needed: bool = False) -> Report:
-    """Verify bundle bytes; raises `MalformedBundle`, or `MalformedStatement` for signed bytes that are no statement."""
+def verify_attestation(data: bytes, signer: Signer, artifact: Artifact, *, at: Moment, demand: Demand | None = None) -> Report:
+    """Verify bundle bytes; raises `MalformedBundle`, or `MalformedStatement` for signed bytes that are no statement.
+
+    With a `demand` there must be a statement, which it goes on to check, and may refuse by `Checks.refuse`.
+    """
     bundle = parse_sigstore_bundle(data)
-    checks = Checks()
+    checks = Checks(provenance=demand is not None)
     try:
-        attestation = _verify(bundle, signer, artifact, checks, at=at, statement_needed=statement_needed)
+        attestation = _verify(bundle, signer, artifact, checks, at=at, statement_needed=demand is not None)
+        if demand is not None and attestation.statement is not None:
+            demand(attestation.statement, checks)
     except Refused as refused:
         return Report(checks.listed(), refused.refusal)
     return Report(checks.listed(), seal(attestation, bundle.digest))
@@ -135,12 +142,14 @@ def _times(bundle: UntrustedSigstoreBundle, checks: Checks) -> tuple[datetime, .
 def _demand_content(bundle: UntrustedSigstoreBundle, artifact: Artifact, checks: Checks, *, statement_needed: bool) -> None:
     content = bundle.content
     if isinstance(content, UntrustedEnvelope):
+        checks.passed(Name.CONTENT, "an envelope with a statement")
         checks.skipped(Name.ARTIFACT, "an envelope names the artifact in its statement: see subject")
         return
     if statement_needed:
         checks.refuse(
             Name.CONTENT, "a statement is needed; the bundle signs the artifact's bytes and says nothing about them", reason="provenance-predicate"
         )
+    checks.passed(Name.CONTENT, "a signature over the artifact itself")
     if content.digest is None:
         checks.skipped(Name.ARTIFACT, "the bundle names no digest of its own: see signature")
         return

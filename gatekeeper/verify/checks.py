@@ -82,10 +82,11 @@ class Refused(Exception):
 
 
 class Checks:
-    """The growing list of one verification."""
+    """The growing list of one verification; `provenance` says whether its checks belong to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, provenance: bool) -> None:
         self._made: list[Check] = []
+        self._all = tuple(Name) if provenance else _BUNDLE_CHECKS
 
     def passed(self, name: Name, detail: str) -> None:
         """Note a check that holds."""
@@ -112,7 +113,7 @@ class Checks:
         if failed is None:
             return tuple(sorted(self._made, key=lambda check: _ORDER[check.name]))
         made = {check.name for check in self._made}
-        missing = [Check(name, Outcome.SKIPPED, f"not reached: {failed.value} failed") for name in _BUNDLE_CHECKS if name not in made]
+        missing = [Check(name, Outcome.SKIPPED, f"not reached: {failed.value} failed") for name in self._all if name not in made]
         return tuple(sorted([*self._made, *missing], key=lambda check: _ORDER[check.name]))
 
 

@@ -38,6 +38,10 @@ RUNTIME = sorted({canonicalize_name(requirement.name) for requirement in locked(
 
 
 def licences(name: str) -> str:
+    if name == "sigstore-models":
+        # Its metadata names no licence; the file that it ships does.
+        (file,) = (path for path in importlib.metadata.files(name) or [] if path.name == "LICENSE")
+        return file.read_text(encoding="utf-8").split("\n")[0]
     metadata = importlib.metadata.metadata(name)
     classifiers = [text for text in metadata.get_all("Classifier") or [] if text.startswith("License ::")]
     # Some write the whole text into License: its first line is the name, and nothing is to be found by chance in the rest.

@@ -1,0 +1,148 @@
+"""`pingee verify bundle` and `pingee verify provenance`: one bundle, offline, by the code that the gatekeeper runs.
+
+Neither opens a connection. What is trusted is given: a trusted root as a file, or a public key. Without `--trusted-root` it is the root of
+the public good instance as it was when this version's dependencies were locked, and the report names its digest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.resources
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from gatekeeper.model.digest import MalformedDigest, digest_of, parse_digest
+from gatekeeper.model.moment import moment
+from gatekeeper.verify.errors import Malformed
+
+from .exits import Exit, Failure
+from .verifyreport import Asked, print_report
+
+if TYPE_CHECKING:  # the library behind them takes a third of a second to load, which no other command should wait for
+    from gatekeeper.verify.attestation import Artifact, Demand, Signer
+    from gatekeeper.verify.sigstoreroot import SigstoreRoot
+
+T = TypeVar("T")
+Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
+
+OUTPUTS: Final = ("table", "json", "junit", "sarif")
+_PUBLIC_GOOD: Final = ("_store", "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev", "trusted_root.json")
+_MAX_INPUT: Final = 1024 * 1024
+_BLOCK: Final = 1024 * 1024
+_ALGORITHMS: Final = ("sha1", "sha256", "sha384", "sha512")
+
+
+def add_verify(commands: argparse._SubParsersAction[Parser], flags: Parser) -> None:
+    """Add `verify bundle` and `verify provenance` to the command line."""
+    text = "Verify evidence without a server: offline, naming every check made and every check skipped."
+    verifying = commands.add_parser("verify", help="verify a bundle or provenance, offline", description=text)
+    words = verifying.add_subparsers(required=True, metavar="COMMAND", parser_class=type(verifying))
+    text = "Verify one sigstore bundle against an artifact and its signer. 0: verified, 3: refused, 1: malformed."
+    one = words.add_parser("bundle", help="verify one bundle", description=text, parents=[flags])
+    one.add_argument("bundle", metavar="FILE", help="the bundle, versions 0.1 to 0.3")
+    one.add_argument("--artifact", required=True, metavar="FILE|sha256:DIGEST", help="what it must be about")
+    one.add_argument("--identity", metavar="ID", help="who must have signed, compared exactly with the certificate's one name")
+    _add_trust(one)
+    one.set_defaults(run=bundle)
+    text = "Verify SLSA provenance, v1 or v0.2, against builder and source. 0: verified, 3: refused, 1: malformed."
+    provenance_ = words.add_parser("provenance", help="verify provenance", description=text, parents=[flags])
+    provenance_.add_argument("artifact", metavar="FILE|sha256:DIGEST", help="what was built")
+    provenance_.add_argument("--bundle", required=True, metavar="FILE", help="the bundle with the provenance")
+    provenance_.add_argument("--source-uri", required=True, metavar="URI", help="compared exactly, after one leading git+ and the trailing @ref")
+    provenance_.add_argument("--source-ref", metavar="REF", help="compared exactly with what follows the @ (default: any)")
+    provenance_.add_argument("--builder-id", required=True, metavar="ID", help="compared exactly with the predicate and the certificate's one name")
+    _add_trust(provenance_)
+    provenance_.set_defaults(run=provenance)
+
+
+def _add_trust(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--issuer", metavar="URL", help="the OIDC issuer that must have vouched for the signer, compared exactly")
+    command.add_argument("--trusted-root", metavar="FILE", help="a sigstore trusted root (default: the public good instance's, as locked)")
+    command.add_argument("--key", metavar="FILE", help="expect this PEM public key instead of an identity and issuer")
+
+
+def bundle(arguments: argparse.Namespace) -> Exit:
+    """Verify one bundle; 0 or 3."""
+    return _verify(arguments, arguments.bundle, _signer(arguments, arguments.identity, "--identity"), None)
+
+
+def provenance(arguments: argparse.Namespace) -> Exit:
+    """Verify one bundle with provenance; 0 or 3."""
+    from gatekeeper.verify.foreignprovenance import ExpectedProvenance
+
+    expected = _given(lambda: ExpectedProvenance(arguments.builder_id, arguments.source_uri, arguments.source_ref))
+    return _verify(arguments, arguments.bundle, _signer(arguments, arguments.builder_id, "--builder-id"), expected.demand)
+
+
+def _verify(arguments: argparse.Namespace, file: str, signer: Signer, demand: Demand | None) -> Exit:
+    from gatekeeper.verify.attestation import verify_attestation
+
+    artifact = _artifact(arguments.artifact)
+    data = _read(file)
+    try:
+        report = verify_attestation(data, signer, artifact, at=moment(datetime.now(UTC)), demand=demand)
+    except Malformed as error:
+        raise Failure(Exit.USAGE, f"{file} is malformed: {error}") from None
+    asked = Asked(file, digest_of(data), arguments.artifact, artifact.digests["sha256"], None if signer.root is None else signer.root.digest)
+    return print_report(asked, report, arguments.output)
+
+
+def _signer(arguments: argparse.Namespace, identity: str | None, flag: str) -> Signer:
+    from gatekeeper.verify.attestation import Keyless, Pinned
+    from gatekeeper.verify.managedkey import parse_managed_key
+
+    if arguments.key is not None:
+        key = _trusted(arguments.key, parse_managed_key)
+        return Pinned(key, None if arguments.trusted_root is None else _root(arguments.trusted_root))
+    if not identity or not arguments.issuer:
+        raise Failure(Exit.USAGE, f"give {flag} and --issuer, or --key")
+    return Keyless(identity, arguments.issuer, _root(arguments.trusted_root))
+
+
+def _root(file: str | None) -> SigstoreRoot:
+    from gatekeeper.verify.sigstoreroot import parse_sigstore_root
+
+    if file is not None:
+        return _trusted(file, parse_sigstore_root)
+    return parse_sigstore_root(importlib.resources.files("sigstore").joinpath(*_PUBLIC_GOOD).read_bytes())
+
+
+def _trusted(file: str, parse: Callable[[bytes], T]) -> T:
+    try:
+        return parse(_read(file))
+    except Malformed as error:
+        raise Failure(Exit.USAGE, f"{file}: {error}") from None
+
+
+def _given(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except ValueError as error:
+        raise Failure(Exit.USAGE, str(error)) from None
+
+
+def _artifact(text: str) -> Artifact:
+    from gatekeeper.verify.attestation import Artifact, artifact_of_digest
+
+    if text.startswith("sha256:"):
+        try:
+            return artifact_of_digest(parse_digest(text))
+        except MalformedDigest as error:
+            raise Failure(Exit.USAGE, f"{text}: {error}") from None
+    hashes = {algorithm: hashlib.new(algorithm, usedforsecurity=algorithm != "sha1") for algorithm in _ALGORITHMS}
+    with Path(text).open("rb") as file:
+        while block := file.read(_BLOCK):
+            for each in hashes.values():
+                each.update(block)
+    return Artifact({algorithm: each.hexdigest() for algorithm, each in hashes.items()})
+
+
+def _read(file: str) -> bytes:
+    with Path(file).open("rb") as opened:
+        data = opened.read(_MAX_INPUT + 1)
+    if len(data) > _MAX_INPUT:
+        raise Failure(Exit.USAGE, f"{file} has more than {_MAX_INPUT} bytes")
+    return data
