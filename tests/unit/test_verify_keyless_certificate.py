@@ -1,0 +1,151 @@
+"""What a keyless certificate says, where it says it in one way (attack matrix, rows 25, 38, 39); windows of validity, both ends included."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from gatekeeper.model.fields import FieldError, Fields
+from gatekeeper.verify.errors import MalformedKey
+from gatekeeper.verify.fulciocertificate import UnreadableCertificate, is_self_issued, read_keyless_certificate
+from gatekeeper.verify.sigstoreroot import holding, parse_sigstore_root
+from gatekeeper.verify.window import Window, read_window
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+ID, ISSUER = "https://ci.example/builder", "https://issuer.example"
+V1, V2 = "1.3.6.1.4.1.57264.1.1", "1.3.6.1.4.1.57264.1.8"
+OTHER_NAME = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
+
+
+def utf8(text: str) -> bytes:
+    return bytes([0x0C, len(text.encode())]) + text.encode()
+
+
+NAMES = (x509.UniformResourceIdentifier(ID),)
+ISSUERS = ((V1, ISSUER.encode()), (V2, utf8(ISSUER)))
+
+
+def certificate(names=NAMES, issuers=ISSUERS, usage=ExtendedKeyUsageOID.CODE_SIGNING, ca=False, signing=True) -> bytes:
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")]))
+        .public_key(KEY.public_key())
+        .serial_number(1)
+        .not_valid_before(START)
+        .not_valid_after(START + timedelta(minutes=10))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(signing, False, False, False, False, ca, False, False, False), critical=True)
+    )
+    if usage is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
+    for oid, value in issuers:
+        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical=False)
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    ("name", "identity"),
+    [
+        (x509.UniformResourceIdentifier(ID), ID),
+        (x509.RFC822Name("a@b.example"), "a@b.example"),
+        (x509.OtherName(OTHER_NAME, utf8("robot")), "robot"),
+    ],
+)
+def test_the_one_name_is_the_identity(name, identity):
+    read = read_keyless_certificate(certificate(names=(name,)))
+    assert (read.identity, read.issuer, read.signs_code) == (identity, ISSUER, True)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (),
+        (x509.UniformResourceIdentifier(ID), x509.UniformResourceIdentifier("https://evil.example")),
+        (x509.UniformResourceIdentifier(ID), x509.RFC822Name("a@b.example")),
+    ],
+)
+def test_row_39_a_certificate_has_exactly_one_name(names):
+    with pytest.raises(UnreadableCertificate, match=f"has {len(names)} names"):
+        read_keyless_certificate(certificate(names=names))
+
+
+@pytest.mark.parametrize("name", [x509.DNSName("ci.example"), x509.OtherName(x509.ObjectIdentifier("1.2.3"), utf8("robot"))])
+def test_row_39_a_name_of_another_kind_names_no_signer(name):
+    with pytest.raises(UnreadableCertificate, match="of no kind"):
+        read_keyless_certificate(certificate(names=(name,)))
+
+
+def test_row_38_two_issuer_extensions_that_disagree_are_no_issuer():
+    with pytest.raises(UnreadableCertificate, match="disagree"):
+        read_keyless_certificate(certificate(issuers=((V1, ISSUER.encode()), (V2, utf8("https://issuer.example.evil")))))
+
+
+def test_either_issuer_extension_alone_is_enough_and_none_is_not():
+    for issuers in (((V1, ISSUER.encode()),), ((V2, utf8(ISSUER)),)):
+        assert read_keyless_certificate(certificate(issuers=issuers)).issuer == ISSUER
+    with pytest.raises(UnreadableCertificate, match="names no issuer"):
+        read_keyless_certificate(certificate(issuers=()))
+
+
+@pytest.mark.parametrize("issuers", [((V1, b"\xff"),), ((V2, ISSUER.encode()),)])
+def test_an_issuer_that_cannot_be_read_is_none(issuers):
+    with pytest.raises(UnreadableCertificate):
+        read_keyless_certificate(certificate(issuers=issuers))
+
+
+@pytest.mark.parametrize("change", [{"usage": None}, {"usage": ExtendedKeyUsageOID.CLIENT_AUTH}, {"ca": True}, {"signing": False}])
+def test_row_25_a_certificate_that_may_not_sign_code_says_so(change):
+    assert not read_keyless_certificate(certificate(**change)).signs_code
+
+
+def test_what_is_no_certificate_is_unreadable():
+    for data in (b"", b"\x30\x00", certificate()[:-1]):
+        with pytest.raises(UnreadableCertificate):
+            read_keyless_certificate(data)
+        with pytest.raises(UnreadableCertificate):
+            is_self_issued(data)
+
+
+SECOND = timedelta(seconds=1)
+
+
+def test_a_window_is_closed_at_both_ends():
+    window = Window(START, START + SECOND)
+    assert [window.holds(START + n * SECOND) for n in (-1, 0, 1, 2)] == [False, True, True, False]
+    assert Window(START, None).holds(START + timedelta(days=10_000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [{}, {"end": "2026-01-01T00:00:00Z"}, {"start": "yesterday"}, {"start": "2026-13-01T00:00:00Z"}, {"start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}],
+)
+def test_a_window_without_a_start_or_with_no_sense_is_an_error(text):
+    with pytest.raises(FieldError):
+        read_window(Fields(text))
+
+
+def test_fractions_of_a_second_are_read():
+    window = read_window(Fields({"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:00.999Z"}))
+    assert window.end.microsecond == 999_000
+
+
+def test_no_time_means_no_authority_holds():
+    root = parse_sigstore_root(
+        b'{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1","tlogs":[{"publicKey":{"validFor":{"start":"2020-01-01T00:00:00Z"}}}]}'
+    )
+    assert holding(root.logs, (START,)) == (0,)
+    assert holding(root.logs, ()) == ()
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"mediaType":"other"}', b'{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1","roots":[]}'])
+def test_a_trusted_root_of_another_form_is_refused(data):
+    with pytest.raises(MalformedKey, match="trusted root"):
+        parse_sigstore_root(data)
