@@ -1,0 +1,112 @@
+"""`pingee verify bundle` and `pingee verify provenance` as commands: exit codes, and every output naming every check."""
+
+import hashlib
+import json
+from xml.etree import ElementTree as ET
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from clients.cli.main import main
+from tests.fakes.foreign_bundles import pem, signed_statement
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+BYTES = b"the artifact"
+DIGESTS = {"sha256": hashlib.sha256(BYTES).hexdigest(), "sha512": hashlib.sha512(BYTES).hexdigest()}
+PREDICATE = {
+    "buildDefinition": {"externalParameters": {}, "resolvedDependencies": [{"uri": "git+https://git.example/hello@refs/heads/main"}]},
+    "runDetails": {"builder": {"id": "https://ci.example/builder"}},
+}
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    subject = [{"name": "greeter", "digest": DIGESTS}]
+    data = signed_statement(KEY, subject=subject, predicateType="https://slsa.dev/provenance/v1", predicate=PREDICATE)
+    (tmp_path / "bundle.json").write_bytes(data)
+    (tmp_path / "key.pub").write_bytes(pem(KEY))
+    (tmp_path / "other.pub").write_bytes(pem(ec.generate_private_key(ec.SECP256R1())))
+    (tmp_path / "artifact").write_bytes(BYTES)
+    return tmp_path
+
+
+def bundle(*more: str, artifact: str = "artifact", key: str = "key.pub") -> int:
+    return main(["verify", "bundle", "bundle.json", "--artifact", artifact, "--key", key, *more])
+
+
+def provenance(*more: str, source="https://git.example/hello", builder="https://ci.example/builder") -> int:
+    words = ["--bundle", "bundle.json", "--source-uri", source, "--builder-id", builder, "--issuer", "https://i", "--key", "key.pub"]
+    return main(["verify", "provenance", "artifact", *words, *more])
+
+
+@pytest.mark.usefixtures("files")
+def test_a_bundle_is_verified_for_a_file_and_for_a_digest(capsys):
+    assert bundle() == 0
+    assert "subject       passed   by sha256, the only one\n" in capsys.readouterr().out
+    assert bundle(artifact="sha256:" + DIGESTS["sha256"]) == 0
+    assert "not compared: sha512" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("files")
+def test_another_key_or_artifact_is_refused_with_3(capsys):
+    assert bundle(key="other.pub") == 3
+    assert "refused (bad-signature)" in capsys.readouterr().err
+    assert bundle(artifact="sha256:" + "00" * 32) == 3
+    assert "refused (digest-mismatch)" in capsys.readouterr().err
+
+
+def test_what_is_malformed_ends_with_1(files, capsys):
+    (files / "bundle.json").write_bytes(b"{")
+    assert bundle() == 1
+    assert "bundle.json is malformed" in capsys.readouterr().err
+    (files / "bundle.json").write_bytes(b" " * (1024 * 1024 + 1))
+    assert bundle() == 1
+    assert "more than 1048576 bytes" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("change", [{"artifact": "sha256:AB"}, {"artifact": "missing"}, {"key": "missing"}, {"key": "artifact"}])
+def test_arguments_that_name_nothing_end_with_1(change):
+    assert bundle(**change) == 1
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("words", [[], ["--identity", "x"], ["--issuer", "x"], ["--identity", "", "--issuer", "x"]])
+def test_nobody_is_expected_by_leaving_out_a_name(words, capsys):
+    assert main(["verify", "bundle", "bundle.json", "--artifact", "artifact", *words]) == 1
+    assert "give --identity and --issuer, or --key" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("files")
+def test_every_form_names_every_check(capsys):
+    checks = {}
+    for output in ("json", "junit", "sarif"):
+        assert bundle("-o", output, key="other.pub") == 3
+        out = capsys.readouterr().out
+        if output == "junit":
+            cases = ET.fromstring(out).findall("testcase")
+            checks[output] = {case.get("name"): "failed" if case.find("failure") is not None else "skipped" if case.find("skipped") is not None else "passed" for case in cases}
+        elif output == "json":
+            document = json.loads(out)
+            assert (document["verified"], document["reason"]) == (False, "bad-signature")
+            checks[output] = {check["name"]: check["outcome"] for check in document["checks"]}
+        else:
+            kinds = {"pass": "passed", "fail": "failed", "notApplicable": "skipped"}
+            checks[output] = {result["ruleId"]: kinds[result["kind"]] for result in json.loads(out)["runs"][0]["results"]}
+    assert checks["json"] == checks["junit"] == checks["sarif"]
+    assert checks["json"]["signature"] == "failed"
+    assert checks["json"]["subject"] == "skipped"
+    assert len(checks["json"]) == 19
+
+
+@pytest.mark.usefixtures("files")
+def test_provenance_is_verified_against_builder_source_and_ref(capsys):
+    assert provenance() == 0
+    assert provenance("--source-ref", "refs/heads/main") == 0
+    capsys.readouterr()
+    assert provenance("--source-ref", "refs/heads/maintenance") == 3
+    assert "refused (provenance-project)" in capsys.readouterr().err
+    assert provenance(source="https://git.example/hell") == 3
+    assert provenance(builder="https://ci.example/build") == 3
+    assert "refused (unknown-builder)" in capsys.readouterr().err
