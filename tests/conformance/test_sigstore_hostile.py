@@ -98,7 +98,8 @@ PAIRS = {"rekor 2": ("rekor2-happy-path", "rekor2-timestamp-with-embedded-cert")
 
 def part(bundle: dict, name: str) -> dict:
     place, keys = PARTS[name]
-    return {key: place(bundle)[key] for key in keys if place(bundle).get(key)}  # an empty list of timestamps is none
+    empty = ({}, {"rfc3161Timestamps": []})  # an empty list of timestamps is none
+    return {key: place(bundle)[key] for key in keys if key in place(bundle) and place(bundle)[key] not in empty}
 
 
 def splice(bundle: dict, name: str, other: dict) -> None:
@@ -122,7 +123,7 @@ def test_row_23_no_proper_splice_of_two_good_bundles_is_verified(pair):
             mixed = copy.deepcopy(a)
             for name in taken:
                 splice(mixed, name, b)
-            if mixed in (a, b):
+            if any(all(part(mixed, name) == part(whole, name) for name in PARTS) for whole in (a, b)):
                 continue
             try:
                 if isinstance(verify(first, mixed, root_of(first)).result, Verified):
