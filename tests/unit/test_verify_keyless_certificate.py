@@ -1,5 +1,7 @@
 """What a keyless certificate says, where it says it in one way (attack matrix, rows 25, 38, 39); windows of validity, both ends included."""
 
+import base64
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,10 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gatekeeper.model.fields import FieldError, Fields
+from gatekeeper.model.moment import moment
+from gatekeeper.verify.attestation import Artifact, Keyless, verify_attestation
+from gatekeeper.verify.checks import Outcome
 from gatekeeper.verify.errors import MalformedKey
 from gatekeeper.verify.fulciocertificate import UnreadableCertificate, is_self_issued, read_keyless_certificate
 from gatekeeper.verify.sigstoreroot import holding, parse_sigstore_root
 from gatekeeper.verify.window import Window, read_window
+from tests.fakes.foreign_bundles import SHA256, bundle, envelope
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -149,3 +155,13 @@ def test_no_time_means_no_authority_holds():
 def test_a_trusted_root_of_another_form_is_refused(data):
     with pytest.raises(MalformedKey, match="trusted root"):
         parse_sigstore_root(data)
+
+
+@pytest.mark.parametrize("change", [{"usage": None}, {"usage": ExtendedKeyUsageOID.CLIENT_AUTH}, {"ca": True}, {"signing": False}])
+def test_row_25_a_bundle_under_such_a_certificate_is_refused(change):
+    raw = {"rawBytes": base64.b64encode(certificate(**change)).decode()}
+    data = bundle({"dsseEnvelope": envelope(KEY, b"{}")}, verificationMaterial={"certificate": raw})
+    root = parse_sigstore_root(b'{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}')
+    report = verify_attestation(json.dumps(data).encode(), Keyless(ID, ISSUER, root), Artifact({"sha256": SHA256}), at=moment(START))
+    assert [check.name.value for check in report.checks if check.outcome is Outcome.FAILED] == ["usage"]
+    assert report.result.reason == "unknown-builder"
