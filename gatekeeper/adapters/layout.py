@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import stat
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar, TypeVarTuple
 
@@ -27,12 +25,14 @@ from gatekeeper.model.strictjson import JsonValue, MalformedJson, parse_object
 from gatekeeper.ports.artifacts import BlobDiffers, BlobMissing, BlobTooLarge
 from gatekeeper.ports.errors import Unavailable
 
+from .incoming import Incoming, remove_leftovers
+from .manifests import MAX_MANIFEST, demand_as_listed, subject_of
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 CHUNK: Final = 1024 * 1024
 MAX_INDEX: Final = 64 * 1024 * 1024
-MAX_MANIFEST: Final = 4 * 1024 * 1024
 STEP_S: Final = 60.0
 """One write of a chunk, one flush, or one change of the index; a disk slower than this is unavailable."""
 HASH_S: Final = 600.0
@@ -40,7 +40,6 @@ HASH_S: Final = 600.0
 
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _EMPTY_INDEX: Final = encode_canonical({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []})
-_TEMPORARY: Final = ".incoming-"
 
 
 class LayoutStore:
@@ -55,13 +54,13 @@ class LayoutStore:
         """See `ArtifactStore.put`. Chunks that are an asynchronous generator are closed, also where they were not taken to the end."""
         path = self._path(digest)
         with trio.CancelScope(shield=True):  # a file made in an abandoned thread would be nobody's to remove
-            incoming = await self._cross(_Incoming, self._blobs)
+            incoming = await self._cross(Incoming, self._blobs)
         try:
             async for chunk in chunks:
                 if incoming.size + len(chunk) > max_bytes:
                     raise BlobTooLarge("too-large", f"more than {max_bytes} bytes")
                 await self._cross(incoming.write, chunk)
-            if incoming.hexdigest() != digest_hex(digest):
+            if incoming.digest() != digest:
                 raise BlobDiffers("digest-mismatch", "the bytes are not those of the digest")
             await self._cross(incoming.keep, path)
         finally:
@@ -110,8 +109,7 @@ class LayoutStore:
 
     def _list(self, digest: Digest, media_type: str, artifact_type: str | None, subject: Digest | None) -> None:
         data = _read(self._path(digest), digest, MAX_MANIFEST)
-        if subject is not None and _subject_of(data) != subject:
-            raise BlobDiffers("digest-mismatch", "the manifest does not name that subject")
+        demand_as_listed(data, media_type=media_type, subject=subject)
         descriptor: dict[str, JsonValue] = {"mediaType": media_type, "digest": digest, "size": len(data)}
         if artifact_type is not None:
             descriptor["artifactType"] = artifact_type
@@ -128,7 +126,7 @@ class LayoutStore:
         manifests = _load_index(self._directory)["manifests"]
         for item in manifests if isinstance(manifests, list) else []:
             digest = parse_digest(item["digest"] if isinstance(item, dict) else None)
-            if _subject_of(_read(self._path(digest), digest, MAX_MANIFEST)) == subject:
+            if subject_of(_read(self._path(digest), digest, MAX_MANIFEST)) == subject:
                 found.append(digest)
         return found
 
@@ -149,40 +147,6 @@ async def open_layout(directory: Path, *, threads: int = 8) -> LayoutStore:
     return LayoutStore(directory, limiter)
 
 
-class _Incoming:
-    """A blob on its way in: a temporary file that is locked while its writer lives, so that another process knows it from a leftover."""
-
-    def __init__(self, blobs: Path) -> None:
-        descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=blobs)
-        self._path = Path(name)
-        self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=0)
-        self._hash = hashlib.sha256()
-        self.size = 0
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-    def write(self, chunk: bytes) -> None:
-        self._hash.update(chunk)
-        left = memoryview(chunk)
-        while left:  # a raw write may be short, most of all on a full disk
-            left = left[self._file.write(left) :]
-        self.size += len(chunk)
-
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest()
-
-    def keep(self, path: Path) -> None:
-        os.fchmod(self._file.fileno(), 0o444)
-        os.fsync(self._file.fileno())
-        # A second writer of the same digest replaces equal bytes by equal bytes.
-        self._path.replace(path)
-        _sync_directory(path.parent)
-
-    def discard(self) -> None:
-        with suppress(FileNotFoundError):
-            self._path.unlink()
-        self._file.close()
-
-
 def _prepare(directory: Path) -> None:
     blobs = directory / "blobs" / "sha256"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -196,8 +160,8 @@ def _prepare(directory: Path) -> None:
         if not (directory / "index.json").exists():
             _replace(directory / "index.json", _EMPTY_INDEX)
         _load_index(directory)
-        for leftover in (*blobs.glob(f"{_TEMPORARY}*"), *directory.glob(f"{_TEMPORARY}*")):
-            _remove_leftover(leftover)
+        remove_leftovers(blobs)
+        remove_leftovers(directory)
 
 
 def _version(data: bytes) -> object:
@@ -205,12 +169,6 @@ def _version(data: bytes) -> object:
         return parse_object(data).get("imageLayoutVersion")
     except MalformedJson:
         return None
-
-
-def _remove_leftover(path: Path) -> None:
-    with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held while its writer lives
-        path.unlink()
 
 
 @contextmanager
@@ -237,20 +195,12 @@ def _load_index(directory: Path) -> dict[str, JsonValue]:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    incoming = _Incoming(path.parent)
+    incoming = Incoming(path.parent)
     try:
         incoming.write(data)
         incoming.keep(path)
     finally:
         incoming.discard()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _size(path: Path) -> int | None:
@@ -288,16 +238,6 @@ def _check(path: Path, digest: Digest) -> None:
 def _compare(found: str, digest: Digest) -> None:
     if found != digest_hex(digest):
         raise BlobDiffers("digest-mismatch", f"the stored bytes are not those of {digest}: they were altered after they were written")
-
-
-def _subject_of(manifest: bytes) -> object:
-    # Readers of other makers write manifests with floats or duplicate keys at will; only the subject's digest is asked for here.
-    try:
-        parsed = json.loads(manifest)
-    except (ValueError, RecursionError):
-        return None
-    subject = parsed.get("subject") if isinstance(parsed, dict) else None
-    return subject.get("digest") if isinstance(subject, dict) else None
 
 
 def _unavailable(error: OSError) -> Unavailable:

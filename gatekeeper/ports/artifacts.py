@@ -46,5 +46,13 @@ class ArtifactStore(Protocol):
         ...
 
     async def list_manifest(self, digest: Digest, *, media_type: str, artifact_type: str | None, subject: Digest | None = None) -> None:
-        """Make a stored manifest findable: in the layout's index, and as a referrer of `subject` where one is given."""
+        """Make a stored manifest findable: in the layout's index or as the registry's manifest, and as a referrer of `subject` where one is given.
+
+        What it names (config, layers) is stored before it. Raises `BlobMissing`; `BlobDiffers` where its bytes were altered, or it names another
+        subject or another media type than given here.
+        """
+        ...
+
+    async def referrers(self, subject: Digest) -> list[Digest]:
+        """Listed manifests that name this subject, each hashed on this call. Their order means nothing. Raises `BlobDiffers`."""
         ...

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from gatekeeper.adapters import layout
+from gatekeeper.adapters import incoming
 from gatekeeper.adapters.layout import open_layout
 from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.digest import Digest, MalformedDigest, digest_hex, digest_of
@@ -227,7 +227,7 @@ async def test_a_full_disk_is_unavailable_and_leaves_nothing(tmp_path, monkeypat
     def full(*_args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(layout._Incoming, step, full)
+    monkeypatch.setattr(incoming.Incoming, step, full)
     with pytest.raises(Unavailable, match=r"registry-unavailable: .*No space left"):
         await store.put(digest_of(HELLO), chunks(HELLO), max_bytes=MEGA)
     assert names(tmp_path / "a" / "blobs" / "sha256") == []
@@ -257,7 +257,7 @@ async def test_a_disk_that_fills_at_any_step_leaves_nothing_and_works_again(tmp_
 
 async def test_a_short_write_is_continued(tmp_path, monkeypatch):
     store = await open_layout(tmp_path / "a")
-    init = layout._Incoming.__init__
+    init = incoming.Incoming.__init__
 
     class Short:
         def __init__(self, file) -> None:
@@ -273,7 +273,7 @@ async def test_a_short_write_is_continued(tmp_path, monkeypatch):
         init(self, blobs)
         self._file = Short(self._file)
 
-    monkeypatch.setattr(layout._Incoming, "__init__", shortened)
+    monkeypatch.setattr(incoming.Incoming, "__init__", shortened)
     digest = await kept(store, HELLO)
     assert await store.read(digest, max_bytes=MEGA) == HELLO
 
@@ -303,10 +303,10 @@ async def test_leftovers_of_a_killed_process_go_at_the_next_start_and_living_one
     blobs = tmp_path / "a" / "blobs" / "sha256"
     dead = blobs / ".incoming-dead"
     dead.write_bytes(b"half")
-    living = layout._Incoming(blobs)
+    living = incoming.Incoming(blobs)
     await open_layout(tmp_path / "a")
     assert not dead.exists()
-    assert living._path.exists()
+    assert living.path.exists()
     living.discard()
 
 
