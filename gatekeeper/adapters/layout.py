@@ -22,6 +22,7 @@ from gatekeeper.crossing import in_thread
 from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.digest import Digest, digest_hex, parse_digest
 from gatekeeper.model.strictjson import JsonValue, MalformedJson, parse_object
+from gatekeeper.model.uris import OCI_INDEX
 from gatekeeper.ports.artifacts import BlobDiffers, BlobMissing, BlobTooLarge
 from gatekeeper.ports.errors import Unavailable
 
@@ -39,7 +40,7 @@ HASH_S: Final = 600.0
 """Hashing a whole blob again."""
 
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
-_EMPTY_INDEX: Final = encode_canonical({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []})
+_EMPTY_INDEX: Final = encode_canonical({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []})
 
 
 class LayoutStore:

@@ -6,8 +6,7 @@ Makers of manifests write floats and fields of their own at will, so this is len
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from gatekeeper.model.digest import Digest, MalformedDigest, parse_digest
 from gatekeeper.ports.artifacts import BlobDiffers
@@ -31,14 +30,18 @@ def demand_as_listed(manifest: bytes, *, media_type: str, subject: Digest | None
         raise BlobDiffers("digest-mismatch", "the manifest does not name that subject")
 
 
-def listed_digests(index: bytes) -> Iterator[Digest]:
-    """The digests of an index's descriptors; what has another algorithm than SHA-256 cannot be named here and is left out."""
+def descriptors_of(index: bytes) -> list[dict[str, Any]]:
+    """The descriptors of an index, with whatever else their makers put into them; what has no SHA-256 digest cannot be named here and is left out."""
     manifests = _object(index).get("manifests")
-    for item in manifests if isinstance(manifests, list) else []:
-        try:
-            yield parse_digest(item.get("digest") if isinstance(item, dict) else None)
-        except MalformedDigest:
-            continue
+    return [item for item in manifests if isinstance(item, dict) and _named(item)] if isinstance(manifests, list) else []
+
+
+def _named(descriptor: dict[str, Any]) -> bool:
+    try:
+        parse_digest(descriptor.get("digest"))
+    except MalformedDigest:
+        return False
+    return True
 
 
 def _object(data: bytes) -> dict[str, object]:

@@ -22,6 +22,7 @@ VSA_V1: Final = "https://slsa.dev/verification_summary/v1"
 BUNDLE_V03: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_LAYER_TAR: Final = "application/vnd.oci.image.layer.v1.tar"
 ARTIFACT_TYPE: Final = "application/vnd.pingee.artifact.v1"
 ARTIFACT_CONFIG: Final = "application/vnd.pingee.artifact.config.v1+json"

@@ -1,4 +1,5 @@
-"""`ports.artifacts.ArtifactStore`: one suite over the layout on disk and the store in memory, then what only a disk can do."""
+"""`ports.artifacts.ArtifactStore`: one suite over the layout on disk, the store in memory, and registries: one of ours with and without the
+referrers API, and as peers Debian's docker-registry and go-containerregistry's. Then what only a disk can do."""
 
 from __future__ import annotations
 
@@ -6,19 +7,23 @@ import errno
 import json
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
+from clients.demo.certificate import make_certificate
 from gatekeeper.adapters import incoming
 from gatekeeper.adapters.layout import open_layout
+from gatekeeper.adapters.registry import RegistryStore, open_registry
 from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.digest import Digest, MalformedDigest, digest_hex, digest_of
-from gatekeeper.model.uris import OCI_MANIFEST
+from gatekeeper.model.uris import OCI_INDEX, OCI_MANIFEST
 from gatekeeper.ports.artifacts import BlobDiffers, BlobMissing, BlobTooLarge
 from gatekeeper.ports.errors import Unavailable
 from tests.fakes.artifacts import MemoryArtifacts
+from tests.fakes.oci_registry import address_of, running_docker_registry, running_oci_registry, running_registry
 
 pytestmark = pytest.mark.anyio
 
@@ -31,11 +36,35 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-@pytest.fixture(params=["layout", "memory"])
-async def store(request, tmp_path):
-    if request.param == "memory":
-        return MemoryArtifacts(tmp_path)
-    return await open_layout(tmp_path / "artifacts")
+REGISTRIES = {
+    "registry": running_registry,
+    "registry-without-referrers": partial(running_registry, referrers_api=False),
+    "docker-registry": running_docker_registry,
+    "oci-registry": running_oci_registry,
+    "oci-registry-without-referrers": partial(running_oci_registry, referrers=False),
+}
+PEERS = ["docker-registry", "oci-registry", "oci-registry-without-referrers"]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tls")
+    make_certificate(directory, "a CA of the test")
+    return directory
+
+
+@pytest.fixture(params=["layout", "memory", "registry", "registry-without-referrers", *[pytest.param(name, marks=pytest.mark.peer) for name in PEERS]])
+async def store(request, tmp_path, certificates):
+    match request.param:
+        case "memory":
+            yield MemoryArtifacts(tmp_path)
+        case "layout":
+            yield await open_layout(tmp_path / "artifacts")
+        case name:
+            with REGISTRIES[name](certificates) as registry:
+                opened = await open_registry(address_of(registry, certificates), tmp_path / "files", max_blob=10 * MEGA)
+                opened.alter = registry.alter
+                yield opened
 
 
 def names(directory: Path) -> list[str]:
@@ -45,6 +74,8 @@ def names(directory: Path) -> list[str]:
 def alter(store, digest: Digest, data: bytes) -> None:
     if isinstance(store, MemoryArtifacts):
         store.blobs[digest] = data
+    elif isinstance(store, RegistryStore):
+        store.alter(digest, data)
     else:
         path = store._directory / "blobs" / "sha256" / digest_hex(digest)
         path.chmod(0o600)
@@ -55,6 +86,15 @@ async def kept(store, data: bytes) -> Digest:
     digest = digest_of(data)
     await store.put(digest, chunks(data), max_bytes=MEGA)
     return digest
+
+
+async def manifest(store, number: int, subject: Digest | None = None) -> Digest:
+    """A small manifest that is put with all it names; real registries look whether that is there."""
+    config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": await kept(store, b"{}"), "size": 2}
+    document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [], "annotations": {"number": str(number)}}
+    if subject is not None:
+        document["subject"] = {"mediaType": OCI_MANIFEST, "digest": subject, "size": await store.size(subject)}
+    return await kept(store, encode_canonical(document))
 
 
 async def test_what_was_put_is_read_and_found_as_a_file(store):
@@ -176,22 +216,46 @@ async def test_two_writers_of_one_digest_are_harmless(store):
 
 
 async def test_referrers_are_the_listed_manifests_that_name_the_subject(store):
-    subject, other = await kept(store, b'{"is":"subject"}'), await kept(store, b'{"is":"other"}')
+    subject, other, alone = await manifest(store, 1), await manifest(store, 2), await manifest(store, 3)
     manifests = []
-    for number, of in enumerate((subject, subject, other)):
-        digest = await kept(store, encode_canonical({"n": number, "subject": {"mediaType": OCI_MANIFEST, "digest": of, "size": 16}}))
-        await store.list_manifest(digest, media_type=OCI_MANIFEST, artifact_type="application/x", subject=of)
-        manifests.append(digest)
-    assert list(await store.referrers(subject)) == manifests[:2]
-    assert list(await store.referrers(other)) == manifests[2:]
+    for number, of in enumerate((subject, subject, other), start=10):
+        manifests.append(await manifest(store, number, of))
+        for _ in range(2):  # listing again changes nothing
+            await store.list_manifest(manifests[-1], media_type=OCI_MANIFEST, artifact_type="application/x", subject=of)
+    assert sorted(await store.referrers(subject)) == sorted(manifests[:2])
+    assert await store.referrers(other) == manifests[2:]
+    assert await store.referrers(alone) == []
+
+
+async def test_listings_for_one_subject_at_once_are_all_kept(store):
+    subject = await manifest(store, 1)
+    manifests = [await manifest(store, number, subject) for number in range(2, 8)]
+    async with trio.open_nursery() as nursery:
+        for digest in manifests:
+            nursery.start_soon(partial(store.list_manifest, digest, media_type=OCI_MANIFEST, artifact_type=None, subject=subject))
+    assert sorted(await store.referrers(subject)) == sorted(manifests)
 
 
 async def test_a_manifest_listed_for_a_subject_it_does_not_name_is_refused(store):
-    subject = await kept(store, b'{"is":"subject"}')
-    digest = await kept(store, b'{"n":1}')
-    with pytest.raises(BlobDiffers):
+    subject, digest = await manifest(store, 1), await manifest(store, 2)
+    with pytest.raises(BlobDiffers, match="does not name that subject"):
         await store.list_manifest(digest, media_type=OCI_MANIFEST, artifact_type=None, subject=subject)
     assert list(await store.referrers(subject)) == []
+
+
+async def test_a_manifest_listed_with_another_media_type_than_its_own_is_refused(store):
+    digest = await manifest(store, 1)
+    with pytest.raises(BlobDiffers, match="another media type"):
+        await store.list_manifest(digest, media_type=OCI_INDEX, artifact_type=None)
+
+
+async def test_a_blob_of_several_chunks_comes_back_whole(store):
+    data = os.urandom(9 * MEGA + 17)  # more than one PATCH to a registry
+    digest = digest_of(data)
+    assert await store.put(digest, chunks(*[data[at : at + MEGA] for at in range(0, len(data), MEGA)]), max_bytes=10 * MEGA) == len(data)
+    assert await store.size(digest) == len(data)
+    for _ in range(2):
+        assert digest_of((await store.local(digest)).read_bytes()) == digest
 
 
 async def test_many_listings_at_once_are_all_kept_once(tmp_path):

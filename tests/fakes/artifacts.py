@@ -66,7 +66,10 @@ class MemoryArtifacts:
 
     async def list_manifest(self, digest: Digest, *, media_type: str, artifact_type: str | None, subject: Digest | None = None) -> None:
         data = await self.read(digest, max_bytes=4 * 1024 * 1024)
-        named = parse_object(data).get("subject")
+        document = parse_object(data)
+        if document.get("mediaType", media_type) != media_type:
+            raise BlobDiffers("digest-mismatch", "the manifest names another media type than the one it is listed with")
+        named = document.get("subject")
         if subject is not None and (named.get("digest") if isinstance(named, dict) else None) != parse_digest(subject):
             raise BlobDiffers("digest-mismatch", "the manifest does not name that subject")
         row = (digest, media_type, artifact_type, subject)

@@ -34,7 +34,7 @@ def cache_of(directory):
 def test_an_unknown_peer_is_refused_with_the_names_there_are_and_nothing_is_written(name, tmp_path):
     done = build(name, **cache_of(tmp_path))
     assert done.returncode == 1
-    assert f"no peer is called '{name}'; there are openssh-client, openssh-server, skopeo, tessera, omniwitness and notes." in done.stderr
+    assert f"no peer is called '{name}'; there are openssh-client, openssh-server, skopeo, docker-registry, tessera, omniwitness, notes and oci-registry." in done.stderr
     assert not list(tmp_path.rglob("*notes*"))
 
 
