@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gatekeeper.policy.document import Component, Environment, Policy, RoleGrant
+from gatekeeper.ports.registry import RegistryAddress
 from gatekeeper.settings import Settings
 from gatekeeper.tlog.logpolicy import NONE
 from gatekeeper.tlog.signature import VerifierKey
@@ -53,7 +54,8 @@ def faults(config: Config) -> list[str]:
 
 def warnings(config: Config) -> list[str]:
     """What is lawful and seldom meant."""
-    return [*_of_witnesses(config.settings), *_of_roles(config.policy), *_of_votes(config.policy), *_of_targets(config), *_of_owners(config.signers)]
+    of_settings = [*_of_witnesses(config.settings), *_of_artifacts(config.settings)]
+    return [*of_settings, *_of_roles(config.policy), *_of_votes(config.policy), *_of_targets(config), *_of_owners(config.signers)]
 
 
 def people_with(policy: Policy, groups: Iterable[str]) -> tuple[str, ...]:
@@ -70,6 +72,7 @@ def document(config: Config) -> dict[str, object]:
         "instance": settings.instance,
         "origin": settings.origin,
         "witnesses": _witnesses_document(settings),
+        "artifacts": _artifacts_document(settings),
         "policy": {"commit": policy.commit, "digest": str(policy.digest), "owners": sorted(_owners(config.signers))},
         "environments": {name: e.environment_class.value for name, e in policy.environments.items()},
         "components": [
@@ -107,6 +110,7 @@ def render(config: Config) -> str:
         f"owners    {_names(sorted(_owners(config.signers)))} sign the policy's first commit; later ones are signed by whom the one before names"
     )
     lines.append(f"witnesses {_witnesses(settings)}")
+    lines.append(f"artifacts {_artifacts(settings)}")
     lines += [f"target    {n}: {t.environment}, {_address(t.address.host, t.address.port)}" for n, t in sorted(settings.targets.items())]
     lines += [f"component {c.name} in {environment}: {c.modes[environment].value}, to {target}" for c, environment, target in _places(policy)]
     lines += [
@@ -137,6 +141,23 @@ def _witnesses_document(settings: Settings) -> dict[str, object] | None:
     }
 
 
+def _artifacts(settings: Settings) -> str:
+    where = settings.artifacts
+    if not isinstance(where, RegistryAddress):
+        return f"in the directory {where}"
+    others = [f"its tokens from {_names(where.token_hosts)}"] if where.token_hosts else []
+    others += [f"downloads from {_names(where.blob_hosts)}"] if where.blob_hosts else []
+    return "; ".join([f"in the registry {where.url}, repository {where.repository}", f"as {where.username or 'nobody'}", *others])
+
+
+def _artifacts_document(settings: Settings) -> dict[str, object]:
+    where = settings.artifacts
+    if not isinstance(where, RegistryAddress):
+        return {"directory": str(where)}
+    hosts = {"token_hosts": list(where.token_hosts), "blob_hosts": list(where.blob_hosts)}
+    return {"registry": where.url, "repository": where.repository, "username": where.username or None, **hosts}
+
+
 def _votes(policy: Policy, environment: Environment) -> str:
     votes = environment.votes
     if votes is None:
@@ -162,6 +183,11 @@ def _of_witnesses(settings: Settings) -> Iterator[str]:
         yield "[witnesses] policy has no quorum: what its witnesses say is collected, and nothing waits for it"
     if witnesses is not None and witnesses.fail_open:
         yield "[witnesses] fail_open: checkpoints are published that too few witnesses cosigned, and verifiers with this policy refuse them"
+
+
+def _of_artifacts(settings: Settings) -> Iterator[str]:
+    if isinstance(settings.artifacts, RegistryAddress) and not settings.artifacts.username:
+        yield "[artifacts] registry is asked without credentials: where that works, anybody may fill it"
 
 
 def _of_roles(policy: Policy) -> Iterator[str]:

@@ -23,6 +23,7 @@ from gatekeeper.adapters.git import GitRunner, open_git
 from gatekeeper.adapters.git_policy import GitPolicySource, PolicyOrigin, open_policy_source
 from gatekeeper.adapters.git_review import GitReview
 from gatekeeper.adapters.layout import open_layout
+from gatekeeper.adapters.registry import open_registry
 from gatekeeper.adapters.ssh import SshTarget
 from gatekeeper.adapters.vault import VaultAddress, VaultSession, WrappedSecret, login
 from gatekeeper.adapters.vault_act import DeployTarget, VaultAct
@@ -41,8 +42,10 @@ from gatekeeper.deploy.reconcile import run_worker
 from gatekeeper.deploy.witness_change import WantedWitnesses, log_witness_change
 from gatekeeper.model.moment import moment
 from gatekeeper.policy.load import PolicyError
+from gatekeeper.ports.artifacts import ArtifactStore
 from gatekeeper.ports.errors import PortError
 from gatekeeper.ports.log import LogRefused
+from gatekeeper.ports.registry import RegistryAddress
 from gatekeeper.postgres.database import open_database
 from gatekeeper.readiness import Watched, probes
 from gatekeeper.rotation import carry_out_rotations, pinned_keys
@@ -107,7 +110,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             decide_vault=keys.decide_vault,
             act_vault=VaultAct(sessions["act"], settings.instance, _deploy_targets(settings), clock=clock),
             relay=VaultRelay(_address(settings)),
-            artifacts=await open_layout(settings.artifacts),
+            artifacts=await _artifacts(settings),
             review=GitReview(git, clock=time.monotonic),
             target=target,
             addresses={name: target.address for name, target in settings.targets.items()},
@@ -224,6 +227,12 @@ async def _witnesses(settings: Settings) -> AsyncIterator[WitnessPlan | None]:
         return
     async with open_witnesses(settings.witnesses.ca_file) as link:
         yield WitnessPlan(settings.witnesses.policy, link)
+
+
+async def _artifacts(settings: Settings) -> ArtifactStore:
+    if isinstance(settings.artifacts, RegistryAddress):
+        return await open_registry(settings.artifacts, settings.state / "artifacts", max_blob=settings.max_blob)
+    return await open_layout(settings.artifacts)
 
 
 def _wanted(settings: Settings, witnesses: WitnessSettings) -> WantedWitnesses:

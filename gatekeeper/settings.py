@@ -39,9 +39,16 @@
     signers = "allowed_signers"            # who may have signed it
     refresh_s = 10
 
-    [artifacts]
-    directory = "artifacts"
+    [artifacts]                            # `directory`, or `registry` with what belongs to it
+    directory = "artifacts"                # an OCI image layout, shared by all replicas
     max_blob = 536870912                   # bytes of one blob
+    # registry = "https://registry.example:5000"
+    # repository = "pingee/production"     # of this instance alone
+    # username_file = "registry.user"      # both may be left out: then nothing but an anonymous token is asked for
+    # password_file = "registry.password"  # 0600
+    # ca_file = "registry-ca.pem"          # may be left out: the public CAs of the package certifi
+    # token_hosts = ["auth.example"]       # may be left out; may be shown the password, as the realm of the registry's tokens
+    # blob_hosts = ["storage.example"]     # may be left out; downloads may be redirected there, without a credential
 
     [operators]                            # may be left out: then nobody can order anything about the log
     keys = "operator-keys"                 # lines NAME ed25519 BASE64: the log's administrators, named as in people.toml
@@ -81,6 +88,7 @@ from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.strictjson import MalformedJson, parse_object
 from gatekeeper.model.unfilled import sentence, unfilled
+from gatekeeper.ports.registry import RegistryAddress
 from gatekeeper.ports.target import TargetAddress
 from gatekeeper.tlog.errors import TlogError
 from gatekeeper.tlog.logpolicy import LogPolicy, parse_log_policy
@@ -177,7 +185,8 @@ class Settings:
     database_url: str = field(repr=False)
     vault: VaultSettings
     policy: PolicySettings
-    artifacts: Path
+    artifacts: Path | RegistryAddress
+    """a directory, or a registry; then files of a registry are kept under `state`"""
     max_blob: int
     targets: Mapping[str, TargetSettings]
     observe_s: int = OBSERVE_S
@@ -266,7 +275,7 @@ class _Reading:
             database_url=self._secret(database, "url_file"),
             vault=self._vault(fields.nested("vault")),
             policy=self._policy(fields.nested("policy")),
-            artifacts=self.path(artifacts, "directory"),
+            artifacts=self._registry(artifacts) if artifacts.has("registry") else self.path(artifacts, "directory"),
             max_blob=artifacts.integer("max_blob", minimum=1, maximum=8 * 1024**3),
             targets={name: self._target(name, targets.nested(name)) for name in targets.names()},
             observe_s=fields.optional("observe_s", partial(fields.integer, minimum=1, maximum=3600)) or OBSERVE_S,
@@ -335,6 +344,30 @@ class _Reading:
         if witnesses.fail_open and witnesses.order is None:
             raise fields.error("fail_open", "needs the order of two operators in `order`: pingee log order new witnesses")
         return witnesses
+
+    def _registry(self, fields: Fields) -> RegistryAddress:
+        if fields.has("directory"):
+            raise fields.error("registry", "stands beside `directory`: artifacts lie in one of them")
+        username, password = (fields.optional(key, partial(self._secret, fields)) for key in ("username_file", "password_file"))
+        if (username is None) != (password is None):
+            raise fields.error("password_file", "and `username_file` belong together: give both or neither")
+        if username == "" or password == "":
+            raise fields.error("password_file", "and `username_file` must not be empty")
+        hosts = {key: fields.optional(key, partial(fields.texts, max_items=10)) or () for key in ("token_hosts", "blob_hosts")}
+        try:
+            return RegistryAddress(
+                url=_https(fields, "registry").rstrip("/"),
+                repository=fields.text("repository"),
+                ca_file=fields.optional("ca_file", partial(self.path, fields)),
+                username=username or "",
+                password=password or "",
+                token_hosts=hosts["token_hosts"],
+                blob_hosts=hosts["blob_hosts"],
+            )
+        except ValueError as error:
+            if isinstance(error, FieldError):
+                raise
+            raise fields.error("registry", str(error)) from None
 
     def _operators(self, fields: Fields) -> Mapping[str, tuple[bytes, ...]]:
         file = self.path(fields, "keys")

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urljoin
@@ -32,6 +32,7 @@ from gatekeeper.model.strictjson import MalformedJson, parse_object
 from gatekeeper.model.uris import OCI_INDEX, OCI_MANIFEST
 from gatekeeper.ports.artifacts import BlobDiffers, BlobTooLarge
 from gatekeeper.ports.errors import Unavailable
+from gatekeeper.ports.registry import RegistryAddress, origin_of
 
 from .manifests import MAX_MANIFEST
 
@@ -48,9 +49,6 @@ MAX_REDIRECTS: Final = 3
 MAX_PAGES: Final = 20
 CONNECTIONS: Final = 8
 
-_URL: Final = re.compile(r"https://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::(?P<port>[0-9]{1,5}))?(?:[/?][!-~]*)?")
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
-_REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _CHALLENGE: Final = re.compile(r'([a-z]+)="([^"]*)"')
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,16384}")
 _LENGTH: Final = re.compile(r"[0-9]{1,15}")
@@ -59,33 +57,6 @@ _NEXT: Final = re.compile(r'<([!-;=?-~]+)>\s*;\s*rel="?next"?')
 
 class Transient(Unavailable):
     """Overloaded, cut short or unreachable: the same question may be answered a moment later."""
-
-
-@dataclass(frozen=True)
-class RegistryAddress:
-    """A repository of a registry and everything that may be told to it. Raises `ValueError` for a URL or a name of another form."""
-
-    url: str
-    """an https origin, without a path"""
-    repository: str
-    ca_file: Path | None = None
-    """PEM; None: the CAs that come with requests"""
-    username: str = ""
-    password: str = field(default="", repr=False)
-    """empty: nothing is ever sent but a request for an anonymous token"""
-    token_hosts: tuple[str, ...] = ()
-    """HOST or HOST:PORT beside the registry that may be shown the password, as the realm of its tokens"""
-    blob_hosts: tuple[str, ...] = ()
-    """HOST or HOST:PORT to which the registry may redirect a download; they are shown no credential"""
-
-    def __post_init__(self) -> None:
-        if origin_of(self.url) is None or self.url.count("/") != 2:
-            raise ValueError("url must be an https origin without a path")
-        if _REPOSITORY.fullmatch(self.repository) is None or len(self.repository) > 200:
-            raise ValueError("repository must be a name of OCI distribution 1.1: lower case, digits, . _ - and /")
-        for host in (*self.token_hosts, *self.blob_hosts):
-            if _HOST.fullmatch(host) is None:
-                raise ValueError(f"{host} is not HOST or HOST:PORT")
 
 
 @dataclass(frozen=True)
@@ -102,12 +73,6 @@ class Page:
 
     index: bytes
     next: str | None
-
-
-def origin_of(url: str) -> str | None:
-    """`host:port` of an https URL that all readers read alike, else None: no user, no odd character, no other scheme."""
-    found = _URL.fullmatch(url)
-    return None if found is None else _origin(found["host"], found["port"])
 
 
 class OciLink:
@@ -380,7 +345,3 @@ def _content_type(response: requests.Response) -> str:
 
 def _origins(hosts: tuple[str, ...]) -> frozenset[str | None]:
     return frozenset(origin_of(f"https://{host}") for host in hosts)
-
-
-def _origin(host: str, port: str | None) -> str:
-    return f"{host.lower()}:{int(port or 443)}"

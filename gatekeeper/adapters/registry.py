@@ -23,10 +23,11 @@ from gatekeeper.model.digest import Digest, digest_hex, digest_of, parse_digest
 from gatekeeper.model.uris import OCI_INDEX
 from gatekeeper.ports.artifacts import BlobDiffers, BlobMissing, BlobTooLarge
 from gatekeeper.ports.errors import Unavailable
+from gatekeeper.ports.registry import RegistryAddress
 
 from .incoming import Incoming, remove_leftovers
 from .manifests import MAX_MANIFEST, demand_as_listed, descriptors_of, subject_of
-from .oci import OciLink, RegistryAddress, Transient
+from .oci import OciLink, Transient
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -20,9 +20,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gatekeeper.adapters.oci import RegistryAddress
 from gatekeeper.model.digest import digest_hex, digest_of
 from gatekeeper.model.uris import OCI_INDEX
+from gatekeeper.ports.registry import RegistryAddress
 from tests.fakes.doorkeepers import free_port
 from tests.fakes.peers import peer
 

@@ -1,5 +1,6 @@
 """`check-config`: who holds which role, who may vote, and what is lawful and seldom meant."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from gatekeeper.config_report import Config, document, faults, render, warnings
 from gatekeeper.model.digest import digest_of
 from gatekeeper.policy.load import parse_policy
+from gatekeeper.ports.registry import RegistryAddress
 from gatekeeper.settings import WitnessSettings
 from gatekeeper.tlog.signature import ed25519_vkey
 from tests.fakes import log_directory
@@ -31,7 +33,7 @@ FILES = {
 PEOPLE = {"alice": ("reviewers",), "bob": ("reviewers",), "olga": ("operators",), "otto": ("operators",)}
 
 
-def config(*, people=PEOPLE, files=(), signers=SIGNERS, targets=("web-1",), environment="production", origin=log_directory.ORIGIN, mailless=(), witnesses=None):
+def config(*, people=PEOPLE, files=(), signers=SIGNERS, targets=("web-1",), environment="production", origin=log_directory.ORIGIN, mailless=(), witnesses=None, artifacts=Path("/var/artifacts")):
     texts = FILES | dict(files)
     texts["people.toml"] = "".join(
         PERSON.format(name, ", ".join(f'"{g}"' for g in groups), "" if name in mailless else f'"{name}@x"') for name, groups in people.items()
@@ -40,7 +42,7 @@ def config(*, people=PEOPLE, files=(), signers=SIGNERS, targets=("web-1",), envi
     address = SimpleNamespace(host="10.0.0.5", port=22)
     settings = SimpleNamespace(
         instance="production", origin=origin, targets={name: SimpleNamespace(address=address, environment=environment) for name in targets},
-        witnesses=witnesses,
+        witnesses=witnesses, artifacts=artifacts,
     )
     return Config(settings, policy, signers.encode(), log_directory.VKEY)
 
@@ -122,3 +124,18 @@ def test_the_witnesses_are_shown_and_what_is_seldom_meant_of_them(policy, fail_o
     assert "a" in document(found)["witnesses"]["witnesses"]
     assert document(config())["witnesses"] is None
     assert "witnesses none are asked" in render(config())
+
+
+def test_it_tells_where_artifacts_lie_and_who_beside_the_registry_is_spoken_to():
+    address = RegistryAddress("https://r.example:5000", "team/app", username="gate", password="hunter2", token_hosts=("auth.example",), blob_hosts=("cdn.example:8443",))
+    found = config(artifacts=address)
+    line = "artifacts in the registry https://r.example:5000, repository team/app; as gate; its tokens from auth.example; downloads from cdn.example:8443"
+    assert line in render(found).splitlines()
+    assert document(found)["artifacts"]["token_hosts"] == ["auth.example"]
+    assert warnings(found) == []
+    assert "hunter2" not in render(found) + str(document(found)) + repr(found.settings)
+    assert "artifacts in the directory /var/artifacts" in render(config()).splitlines()
+
+
+def test_a_registry_without_credentials_is_warned_of():
+    assert "asked without credentials" in warnings(config(artifacts=RegistryAddress("https://r.example", "team/app")))[0]

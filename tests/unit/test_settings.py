@@ -6,6 +6,7 @@ import pytest
 
 from gatekeeper.api.admission import Bounds
 from gatekeeper.model.digest import digest_of
+from gatekeeper.ports.registry import RegistryAddress
 from gatekeeper.serve import _bounds
 from gatekeeper.settings import BadSettings, credential, parse_wrapped, read_settings, read_vault_place
 from gatekeeper.tlog.logpolicy import encode_log_policy
@@ -303,3 +304,68 @@ def test_witnesses_that_cannot_be_asked_or_may_not_be_done_without_are_refused_b
         file.write_bytes(policy if isinstance(policy, bytes) else policy(file.read_bytes()))
     with pytest.raises(BadSettings, match=words):
         read(witnessed, WITNESSES + more)
+
+
+REGISTRY = """registry = "https://r.example:5000"
+repository = "team/app"
+username_file = "registry.user"
+password_file = "registry.password"
+ca_file = "registry-ca.pem"
+token_hosts = ["auth.example"]"""
+
+
+@pytest.fixture
+def registry_house(house):
+    for name, text in (("registry.user", "gate"), ("registry.password", "hunter2")):
+        (house / name).write_text(text + "\n")
+        (house / name).chmod(0o600)
+    return house
+
+
+def with_registry(old: str = "", new: str = "") -> str:
+    return GOOD.replace('directory = "artifacts"', REGISTRY.replace(old, new, 1) if old else REGISTRY)
+
+
+def test_a_registry_stands_in_place_of_the_directory(registry_house):
+    settings = read(registry_house, with_registry())
+    assert settings.artifacts == RegistryAddress(
+        "https://r.example:5000", "team/app", registry_house / "registry-ca.pem", username="gate", password="hunter2", token_hosts=("auth.example",)
+    )
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("registry = ", 'directory = "artifacts"\nregistry = ', "/artifacts/registry: stands beside `directory`"),
+        ('username_file = "registry.user"\n', "", "/artifacts/password_file: and `username_file` belong together"),
+        ('repository = "team/app"\n', "", "/artifacts/repository: is missing"),
+        ('"team/app"', '"Team/App"', "/artifacts/registry: repository must be a name"),
+        ('"team/app"', '"../app"', "/artifacts/registry: repository must be a name"),
+        ("https://r.example:5000", "http://r.example:5000", "/artifacts/registry: must be an https URL"),
+        ("https://r.example:5000", "https://r.example/v2", "/artifacts/registry: url must be an https origin"),
+        ("https://r.example:5000", "https://user@r.example", "/artifacts/registry: url must be an https origin"),
+        ("https://r.example:5000", "https://r.example:99999", "/artifacts/registry: url must be an https origin"),
+        ('"auth.example"', '"https://auth.example"', "https://auth.example is not HOST or HOST:PORT"),
+        ('"auth.example"', '"*.example"', "is not HOST or HOST:PORT"),
+        ("registry.password", "absent", "/artifacts/password_file: names "),
+    ],
+)
+def test_what_does_not_fit_a_registry_is_refused_by_name(registry_house, old, new, words):
+    with pytest.raises(BadSettings) as caught:
+        read(registry_house, with_registry(old, new))
+    assert words in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_registrys_password_that_others_can_read_is_refused(registry_house):
+    (registry_house / "registry.password").chmod(0o644)
+    with pytest.raises(BadSettings, match="others can read it"):
+        read(registry_house, with_registry())
+
+
+@pytest.mark.parametrize("name", ["registry.user", "registry.password"])
+def test_empty_credentials_are_no_credentials(registry_house, name):
+    (registry_house / name).write_text("\n")
+    with pytest.raises(BadSettings, match="must not be empty"):
+        read(registry_house, with_registry())
