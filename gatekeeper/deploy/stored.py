@@ -47,6 +47,8 @@ def parse_oci_manifest(data: bytes) -> OciArtifact:
     """Strictly; raises `MalformedArtifact`. An index, a foreign layer or a second layer is refused."""
     try:
         fields = Fields(parse_object(data, max_bytes=MAX_MANIFEST))
+        if fields.has("manifests"):
+            raise fields.error("manifests", "makes this an index of several platforms: submit the manifest of each by its own digest")
         fields.integer("schemaVersion", minimum=2, maximum=2)
         fields.choice("mediaType", (uris.OCI_MANIFEST,))
         fields.choice("artifactType", (uris.ARTIFACT_TYPE,))
@@ -65,6 +67,8 @@ def parse_oci_manifest(data: bytes) -> OciArtifact:
 
 
 def _descriptor(fields: Fields, media_type: str, max_size: int) -> Descriptor:
+    if fields.has("urls"):
+        raise fields.error("urls", "lets the bytes come from elsewhere: a foreign layer is no part of an artifact")
     found = Descriptor(fields.choice("mediaType", (media_type,)), fields.digest("digest"), fields.integer("size", maximum=max_size))
     fields.done()
     return found
