@@ -25,6 +25,7 @@ from gatekeeper.adapters.git_review import GitReview
 from gatekeeper.adapters.layout import open_layout
 from gatekeeper.adapters.registry import open_registry
 from gatekeeper.adapters.ssh import SshTarget
+from gatekeeper.adapters.uploads import open_uploads
 from gatekeeper.adapters.vault import VaultAddress, VaultSession, WrappedSecret, login
 from gatekeeper.adapters.vault_act import DeployTarget, VaultAct
 from gatekeeper.adapters.vault_relay import VaultRelay
@@ -136,7 +137,14 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             newest = sequencer.newest_key() or keys.log_key
             log_policy = LogPolicy(log=newest) if witnesses is None else replace(witnesses.policy, log=newest)
             app = build_app(
-                parts, sequencer, log_policy, closed=origins, pages=[page_routes(parts)], max_blob=settings.max_blob, closing=closing
+                parts,
+                sequencer,
+                log_policy,
+                closed=origins,
+                pages=[page_routes(parts)],
+                max_blob=settings.max_blob,
+                closing=closing,
+                uploads=await open_uploads(settings.state / "uploads"),
             )
             needed, details = probes(
                 Watched(

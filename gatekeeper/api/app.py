@@ -13,6 +13,7 @@ from gatekeeper.deploy.parts import Parts
 from gatekeeper.model.fields import FieldError
 from gatekeeper.model.strictjson import MalformedJson
 from gatekeeper.ports.errors import PortError
+from gatekeeper.ports.uploads import UploadShelf
 from gatekeeper.sequencer import Sequencer
 from gatekeeper.sequencer.origins import ClosedOrigins
 from gatekeeper.tlog.logpolicy import LogPolicy
@@ -41,8 +42,12 @@ def build_app(
     max_blob: int,
     closing: trio.Event,
     closed: ClosedOrigins | None = None,
+    uploads: UploadShelf | None = None,
 ) -> Edge:
-    """The ASGI application of the public listener. `closing` is set before the server stops; `pages` come from `web`."""
+    """The ASGI application of the public listener. `closing` is set before the server stops; `pages` come from `web`.
+
+    Without `uploads` blobs are taken at once only.
+    """
     app = create_app("gatekeeper")
     own = (ping_routes(parts, closing), intake_routes(parts), read_routes(parts), entry_routes(parts, log), log_routes(parts, log, policy, closed))
     for routes in (*own, *pages):
@@ -50,7 +55,7 @@ def build_app(
     app.before_request(_refuse_control_characters)
     for kind in (CallRefused, FieldError, MalformedJson, Malformed, PortError):
         app.register_error_handler(kind, _answer_known)
-    return Edge(BlobDoor(parts, cast("AsgiApp", app), max_blob), max_body=_bound)
+    return Edge(BlobDoor(parts, cast("AsgiApp", app), max_blob, uploads), max_body=_bound)
 
 
 async def _refuse_control_characters() -> None:

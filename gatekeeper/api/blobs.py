@@ -1,4 +1,7 @@
-"""`PUT /v1/artifacts/{artifact}/uploads/{blob}`: raw bytes, streamed into the artifact store.
+"""`/v1/artifacts/{artifact}/uploads/{blob}`: raw bytes, streamed into the artifact store.
+
+PUT takes a blob at once. PATCH with `Content-Range: bytes FIRST-LAST/SIZE` takes the next part of one, and answers 202 with the offset, or 201
+when it was the last; `bytes */SIZE` asks to finish what is complete. GET tells the offset. A part at another offset is 416, and says which.
 
 A plain ASGI application in front of the framework, which would read a whole body into memory first. Chunks are taken as the store takes them,
 so a slow disk slows the sender; the sender has a deadline for each chunk and one for all.
@@ -13,9 +16,14 @@ from typing import Final
 
 import trio
 
-from gatekeeper.deploy.intake import accept_blob
+from gatekeeper.deploy.intake import accept_blob, demand_wanted
 from gatekeeper.deploy.parts import Parts
+from gatekeeper.model.caller import Caller
 from gatekeeper.model.canonical import encode_canonical
+from gatekeeper.model.digest import Digest, digest_hex
+from gatekeeper.model.strictjson import JsonValue
+from gatekeeper.ports.artifacts import BlobDiffers
+from gatekeeper.ports.uploads import UploadShelf, WrongOffset
 
 from .answer import path_digest, translate
 from .authenticate import caller_of, parse_bearer
@@ -25,12 +33,13 @@ from .problem import ApiError, encode_problem, problem_headers
 CHUNK_S: Final = 20.0
 TOTAL_S: Final = 900.0
 
+_RANGE: Final = re.compile(r"bytes (?:(?P<first>[0-9]{1,15})-(?P<last>[0-9]{1,15})|\*)/(?P<size>[0-9]{1,15})")
 _PATH: Final = re.compile(r"/v1/artifacts/(sha256:[0-9a-f]{64})/uploads/(sha256:[0-9a-f]{64})")
 
 
 def is_upload(method: str, path: str) -> bool:
     """Whether a request is for this door; its body is bounded here and not by the edge."""
-    return method == "PUT" and _PATH.fullmatch(path) is not None
+    return method in {"PUT", "PATCH", "GET"} and _PATH.fullmatch(path) is not None
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class BlobDoor:
     inner: AsgiApp
     max_blob: int
     """bytes of one blob"""
+    uploads: UploadShelf | None = None
+    """None: blobs are taken at once only"""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an upload, or pass the request on."""
@@ -48,13 +59,13 @@ class BlobDoor:
             await self.inner(scope, receive, send)
             return
         try:
-            size = await self._take(scope, receive)
+            status, answer = await self._take(scope, receive)
         except Exception as error:  # noqa: BLE001 -- translate raises again what is a bug; the edge answers that
             await _refuse(scope, send, translate(error))
             return
-        await _answer(send, 201, encode_canonical({"size": size}), [("content-type", "application/json")])
+        await _answer(send, status, encode_canonical(answer), [("content-type", "application/json"), ("cache-control", "no-store")])
 
-    async def _take(self, scope: Scope, receive: Receive) -> int:
+    async def _take(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, JsonValue]]:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         who = caller_of(self.parts, parse_bearer(headers.get(b"authorization")))
         if who is None:
@@ -68,9 +79,63 @@ class BlobDoor:
         artifact, blob = path_digest(found[1]), path_digest(found[2])
         try:
             with trio.fail_after(TOTAL_S):
-                return await accept_blob(self.parts, who, artifact, blob, _chunks(receive), max_bytes=self.max_blob)
+                if scope["method"] == "PUT":
+                    return 201, {"size": await accept_blob(self.parts, who, artifact, blob, _chunks(receive), max_bytes=self.max_blob)}
+                return await self._take_part(scope["method"], headers.get(b"content-range", ""), who, artifact, blob, _chunks(receive))
         except trio.TooSlowError:
             raise ApiError("timeout", f"each chunk must arrive within {CHUNK_S:.0f} s and the blob within {TOTAL_S:.0f} s") from None
+
+    async def _take_part(
+        self, method: str, content_range: str, who: Caller, artifact: Digest, blob: Digest, chunks: AsyncIterator[bytes]
+    ) -> tuple[int, dict[str, JsonValue]]:
+        if self.uploads is None:
+            raise ApiError("method-not-allowed")
+        await demand_wanted(self.parts, who, artifact, blob)
+        name = f"{digest_hex(artifact)}-{digest_hex(blob)}"
+        if method == "GET":
+            return 200, {"offset": await self.uploads.offset(name)}
+        part = _parse_range(content_range)
+        if part.size > self.max_blob:
+            raise ApiError("too-large", f"a blob has at most {self.max_blob} bytes here")
+        try:
+            offset = await self.uploads.offset(name)
+            if part.first is not None:
+                offset = await self.uploads.append(name, part.first, chunks, max_bytes=part.last + 1)
+            elif offset != part.size:
+                raise WrongOffset(offset)
+        except WrongOffset as wrong:
+            raise ApiError("range-not-satisfiable", f"the bytes end at {wrong.offset}: send what follows") from None
+        if offset < part.size:
+            return 202, {"offset": offset}
+        try:
+            size = await accept_blob(self.parts, who, artifact, blob, self.uploads.read(name), max_bytes=self.max_blob)
+        except BlobDiffers:
+            await self.uploads.drop(name)  # going on with wrong bytes makes no right ones
+            raise
+        await self.uploads.drop(name)
+        return 201, {"size": size}
+
+
+@dataclass(frozen=True)
+class _Part:
+    first: int | None
+    """None: nothing is added, what is complete is finished"""
+    last: int
+    size: int
+
+
+def _parse_range(text: str) -> _Part:
+    """`Content-Range` of a part (RFC 9110, 14.4 and 14.5); its size must be given. Raises `ApiError`."""
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        raise ApiError("bad-request", "a part needs the header Content-Range: bytes FIRST-LAST/SIZE, or bytes */SIZE to finish")
+    size = int(found["size"])
+    if found["first"] is None:
+        return _Part(None, size - 1, size)
+    part = _Part(int(found["first"]), int(found["last"]), size)
+    if not int(found["first"]) <= part.last < size:
+        raise ApiError("bad-request", "the part does not lie within the blob")
+    return part
 
 
 async def _chunks(receive: Receive) -> AsyncIterator[bytes]:

@@ -136,7 +136,7 @@ class Stream:
 
 
 @asynccontextmanager
-async def running_api(house=None, *, max_blob=1 << 20, vault=None, store=None, listener=None, **changes):
+async def running_api(house=None, *, max_blob=1 << 20, vault=None, store=None, listener=None, uploads=None, **changes):
     """Serve until left. `changes` replaces parts; `vault` holds the log's key, `store` its rows."""
     house = house or House()
     house.policy.files |= {"ci.json": CI.jwks(), "people.json": IDP.jwks()}
@@ -145,7 +145,7 @@ async def running_api(house=None, *, max_blob=1 << 20, vault=None, store=None, l
     async with running_log(store or house.database.log(ORIGIN), vault, clock=house.clock) as log, trio.open_nursery() as nursery:
         parts = replace(house.parts, **{"origin": ORIGIN, "log": log, "entries": house.database.entries(ORIGIN), **changes})
         closing, stop = trio.Event(), trio.Event()
-        app = build_app(parts, log, LogPolicy(log=await log_key(vault)), pages=[page_routes(parts)], max_blob=max_blob, closing=closing)
+        app = build_app(parts, log, LogPolicy(log=await log_key(vault)), pages=[page_routes(parts)], max_blob=max_blob, closing=closing, uploads=uploads)
         operator = build_operator_app({"database": house.database.ready}, Metrics(parts, lambda: None, "test"))
         public, private = listener or open_listener("127.0.0.1", 0), open_listener("127.0.0.1", 0)
         ports = public.port, private.port

@@ -1,0 +1,161 @@
+"""A blob that arrives in parts: it goes on where the connection broke, and is believed no earlier than it is hashed as a whole."""
+
+from __future__ import annotations
+
+import os
+
+import h11
+import pytest
+import trio
+
+from gatekeeper.adapters import uploads as adapter
+from gatekeeper.adapters.uploads import open_uploads
+from gatekeeper.model.digest import digest_hex, digest_of
+from gatekeeper.ports.artifacts import BlobTooLarge
+from gatekeeper.ports.errors import Unavailable
+from gatekeeper.ports.uploads import WrongOffset
+from tests.fakes.api import Stream, running_api, until
+from tests.integration.test_api_streams_and_uploads import door
+
+pytestmark = pytest.mark.anyio
+
+DATA = os.urandom(3000)
+DIGEST = digest_of(DATA)
+NAME = f"{digest_hex(DIGEST)}-{digest_hex(DIGEST)}"
+
+
+@pytest.fixture
+async def shelf(tmp_path):
+    return await open_uploads(tmp_path / "uploads")
+
+
+@pytest.fixture
+async def api(shelf, anyio_backend):
+    async with running_api(max_blob=4000, uploads=shelf) as running:
+        yield running
+
+
+def names(shelf) -> list[str]:
+    return sorted(path.name for path in shelf._directory.iterdir())
+
+
+async def part(api, path, data, where, token=None):
+    return await api.ask("PATCH", path, token or api.run_token(), body=data, content_range=where)
+
+
+async def test_parts_in_order_become_the_blob_and_nothing_stays_on_the_shelf(api, shelf):
+    path = await door(api, DIGEST)
+    for first in (0, 1000):
+        answer = await part(api, path, DATA[first : first + 1000], f"bytes {first}-{first + 999}/3000")
+        assert (answer.status, answer.json) == (202, {"offset": first + 1000})
+        assert (await api.get(path, api.run_token())).json == {"offset": first + 1000}
+    assert DIGEST not in api.house.artifacts.blobs
+    answer = await part(api, path, DATA[2000:], "bytes 2000-2999/3000")
+    assert (answer.status, answer.json) == (201, {"size": 3000})
+    assert api.house.artifacts.blobs[DIGEST] == DATA
+    assert names(shelf) == []
+
+
+async def test_a_part_that_was_sent_before_or_too_early_is_told_where_to_go_on(api):
+    path = await door(api, DIGEST)
+    await part(api, path, DATA[:1000], "bytes 0-999/3000")
+    for where in ("bytes 0-999/3000", "bytes 500-999/3000", "bytes 1001-1999/3000", "bytes */3000"):
+        (await part(api, path, b"x" * 10, where)).refused(416, "range-not-satisfiable")
+    assert "the bytes end at 1000" in (await part(api, path, b"x", "bytes 0-0/3000")).json["detail"]
+
+
+async def test_what_came_before_the_connection_broke_stays(api, shelf):
+    path = await door(api, DIGEST)
+    stream = Stream(await trio.open_tcp_stream("127.0.0.1", api.port))
+    headers = {"host": "x", "authorization": f"Bearer {api.run_token()}", "content-length": "3000", "content-range": "bytes 0-2999/3000"}
+    await stream.send(h11.Request(method="PATCH", target=path, headers=list(headers.items())))
+    await stream.send(h11.Data(data=DATA[:1200]))
+    async with stream:
+        await until(lambda: names(shelf) and (shelf._directory / NAME).stat().st_size == 1200)
+        (await part(api, path, DATA[1200:], "bytes 1200-2999/3000")).refused(416, "range-not-satisfiable")  # another sender is at it
+    answer = None
+    with trio.fail_after(10):
+        while answer is None or answer.status == 416:
+            answer = await part(api, path, DATA[1200:], "bytes 1200-2999/3000")
+    assert answer.status == 201
+    assert api.house.artifacts.blobs[DIGEST] == DATA
+
+
+async def test_wrong_bytes_are_refused_as_a_whole_and_forgotten(api, shelf):
+    path = await door(api, DIGEST)
+    (await part(api, path, b"x" * 3000, "bytes 0-2999/3000")).refused(422, "digest-mismatch")
+    assert names(shelf) == []
+    assert (await part(api, path, DATA, "bytes 0-2999/3000")).status == 201
+
+
+async def test_what_is_complete_and_was_not_stored_is_finished_later(api, shelf):
+    path = await door(api, DIGEST)
+    api.house.artifacts.full = True
+    (await part(api, path, DATA, "bytes 0-2999/3000")).refused(503, "registry-unavailable")
+    api.house.artifacts.full = False
+    answer = await part(api, path, b"", "bytes */3000")
+    assert (answer.status, answer.json) == (201, {"size": 3000})
+    assert names(shelf) == []
+
+
+@pytest.mark.parametrize("where", [None, "", "bytes", "bytes 0-2999", "bytes 0-2999/*", "bytes -5/3000", "bytes 10-9/3000", "bytes 0-3000/3000", "items 0-1/3000", "bytes 0-1/3000,5", "bytes 0-1/1" + "0" * 20])
+async def test_a_range_that_names_no_part_is_refused(api, shelf, where):
+    (await part(api, await door(api, DIGEST), b"x", where) if where is not None else await api.ask("PATCH", await door(api, DIGEST), api.run_token(), body=b"x")).refused(400, "bad-request")
+    assert names(shelf) == []
+
+
+async def test_more_than_a_blob_may_have_is_refused_by_range_and_by_bytes(api, shelf):
+    path = await door(api, DIGEST)
+    (await part(api, path, b"x", "bytes 0-0/4001")).refused(413, "too-large")
+    (await part(api, path, b"x" * 11, "bytes 0-9/3000")).refused(413, "too-large")
+    assert names(shelf) in ([], [NAME])
+    assert DIGEST not in api.house.artifacts.blobs
+
+
+async def test_who_may_not_upload_learns_nothing_of_an_upload(api):
+    path = await door(api, DIGEST)
+    await part(api, path, DATA[:1000], "bytes 0-999/3000")
+    for method in ("GET", "PATCH"):
+        (await api.ask(method, path, content_range="bytes 1000-1000/3000")).refused(401, "unauthenticated")
+        (await api.ask(method, path, api.token(), content_range="bytes 1000-1000/3000")).refused(403, "not-authorised")
+        (await api.ask(method, path, api.run_token(commit="4" * 40), content_range="bytes 1000-1000/3000")).refused(404, "unknown-manifest")
+        unnamed = path.replace(f"uploads/{DIGEST}", f"uploads/{digest_of(b'unnamed')}")
+        (await api.ask(method, unnamed, api.run_token(), content_range="bytes 0-0/3000")).refused(404, "not-found")
+    assert (await api.get(path, api.run_token())).json == {"offset": 1000}
+
+
+# the shelf itself
+
+
+async def chunks(*parts):
+    for each in parts:
+        yield each
+
+
+async def test_unfinished_uploads_are_bounded_in_number_and_in_time(shelf, monkeypatch):
+    monkeypatch.setattr(adapter, "MAX_OPEN", 2)
+    for number in range(2):
+        assert await shelf.append(f"{number}", 0, chunks(b"ab", b"c"), max_bytes=3) == 3
+    with pytest.raises(Unavailable, match="too many uploads are unfinished"):
+        await shelf.append("2", 0, chunks(b"a"), max_bytes=3)
+    assert await shelf.append("1", 3, chunks(b"d"), max_bytes=4) == 4
+    os.utime(shelf._directory / "0", (1, 1))
+    assert await shelf.append("2", 0, chunks(b"a"), max_bytes=3) == 1
+    assert names(shelf) == ["1", "2"]
+
+
+async def test_the_shelf_takes_no_more_than_it_is_told_and_says_where_it_is(shelf):
+    with pytest.raises(BlobTooLarge, match="too-large"):
+        await shelf.append("1", 0, chunks(b"ab", b"cd"), max_bytes=3)
+    assert await shelf.offset("1") == 2
+    with pytest.raises(WrongOffset, match="range-not-satisfiable: the bytes end at 2"):
+        await shelf.append("1", 0, chunks(b"ab"), max_bytes=3)
+    assert [piece async for piece in shelf.read("1")] == [b"ab"]
+    await shelf.drop("1")
+    assert await shelf.offset("1") == 0
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "A", "x" * 201])
+async def test_no_path_is_made_of_what_is_no_name(shelf, name):
+    with pytest.raises(ValueError, match="no name of an upload"):
+        await shelf.offset(name)
