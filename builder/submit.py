@@ -28,6 +28,8 @@ from .outputs import Blob
 ATTEMPTS: Final = 5
 ROUNDS: Final = 4
 """POST, OCI manifest, config and layer, and once more: an intake that still misses something then will not be content."""
+PART: Final = 16 << 20
+"""Bytes of a part; what is larger goes in parts."""
 _ANSWER: Final = 1 << 20
 _CHUNK: Final = 1 << 18
 _LONGEST_WAIT_S: Final = 10.0
@@ -99,8 +101,38 @@ def _complete(door: _Door, bundle: bytes, blobs: Mapping[Digest, Blob], pause: P
             blob = blobs.get(digest)
             if blob is None:
                 raise BuildFault("submission-failed", f"instance {door.name} asks for {digest}, which this run did not make")
-            door.send("PUT", path, blob, pause=pause)
+            _upload(door, path, blob, pause)
     raise BuildFault("submission-failed", f"instance {door.name} still misses blobs after {ROUNDS} rounds")
+
+
+def _upload(door: _Door, path: str, blob: Blob, pause: Pause) -> None:
+    """A small blob at once, a larger one in parts, of which none is sent again that arrived."""
+    if blob.size <= PART:
+        door.send("PUT", path, blob, pause=pause)
+        return
+    first, astray = 0, 0
+    while astray < ATTEMPTS:
+        end = min(first + PART, blob.size)
+        try:
+            answer = door.send("PATCH", path, blob, pause=pause, part=(first, end))
+        except BuildFault as fault:
+            # A connection that broke may have left a piece of the part there, or another replica answers that has none of it.
+            if fault.code != "range-not-satisfiable":
+                raise
+            answer = door.send("GET", path, b"", pause=pause)
+        if answer.status_code == 201:
+            return
+        offset = _offset(door.name, answer.content, blob.size)
+        astray += offset <= first
+        first = offset
+    raise BuildFault("submission-failed", f"instance {door.name} does not take the parts of {blob.digest} in order")
+
+
+def _offset(name: str, body: bytes, size: int) -> int:
+    try:
+        return Fields(parse_object(body, max_bytes=_ANSWER)).integer("offset", maximum=size)
+    except (MalformedJson, FieldError) as error:
+        raise BuildFault("submission-failed", f"instance {name} answered something unreadable: {error}") from None
 
 
 def _missing(name: str, body: bytes) -> list[tuple[Digest, str]]:
@@ -123,12 +155,17 @@ class _Door:
         self.name = name
         self._client = client
 
-    def send(self, method: str, path: str, body: bytes | Blob, *, pause: Pause, once: bool = False) -> httpx2.Response:
-        """Send until there is an answer that is not 503, at most `ATTEMPTS` times; raises `BuildFault` for every refusal."""
+    def send(
+        self, method: str, path: str, body: bytes | Blob, *, pause: Pause, once: bool = False, part: tuple[int, int] | None = None
+    ) -> httpx2.Response:
+        """Send until there is an answer that is not 503, at most `ATTEMPTS` times; raises `BuildFault` for every refusal.
+
+        `part` is where a part of a blob begins and ends; an empty one asks to finish what is complete.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             last = attempt == ATTEMPTS
             try:
-                answer = self._client.request(method, path, content=_content(body), headers=_headers(body))
+                answer = self._client.request(method, path, content=_content(body, part), headers=_headers(body, part))
             except httpx2.TransportError as error:
                 if _untrusted(error):
                     raise BuildFault("instance-untrusted", f"instance {self.name} shows a certificate that its CA file does not hold for") from None
@@ -165,22 +202,29 @@ def _connection(instance: Instance, token: str) -> Iterator[_Door]:
         yield _Door(instance.name, client)
 
 
-def _content(body: bytes | Blob) -> bytes | Iterator[bytes]:
+def _content(body: bytes | Blob, part: tuple[int, int] | None) -> bytes | Iterator[bytes]:
     if isinstance(body, bytes):
         return body
-    return body.source if isinstance(body.source, bytes) else _chunks(body.source)
+    first, end = part or (0, body.size)
+    return body.source[first:end] if isinstance(body.source, bytes) else _chunks(body.source, first, end)
 
 
-def _headers(body: bytes | Blob) -> dict[str, str]:
+def _headers(body: bytes | Blob, part: tuple[int, int] | None) -> dict[str, str]:
     if isinstance(body, bytes):
         return {"Content-Type": "application/json"}
+    first, end = part or (0, body.size)
     # Stated, so that a file is not sent in chunked encoding.
-    return {"Content-Type": "application/octet-stream", "Content-Length": str(body.size)}
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(end - first)}
+    if part is not None:
+        headers["Content-Range"] = f"bytes {f'{first}-{end - 1}' if first < end else '*'}/{body.size}"
+    return headers
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def _chunks(path: Path, first: int, end: int) -> Iterator[bytes]:
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
+        stream.seek(first)
+        while first < end and (chunk := stream.read(min(_CHUNK, end - first))):
+            first += len(chunk)
             yield chunk
 
 

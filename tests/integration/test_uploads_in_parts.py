@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 
 import h11
+import httpx2
 import pytest
 import trio
 
+from builder import submit
+from builder.fault import BuildFault
+from builder.outputs import Blob
 from gatekeeper.adapters import uploads as adapter
 from gatekeeper.adapters.uploads import open_uploads
 from gatekeeper.model.digest import digest_hex, digest_of
@@ -122,6 +126,61 @@ async def test_who_may_not_upload_learns_nothing_of_an_upload(api):
         unnamed = path.replace(f"uploads/{DIGEST}", f"uploads/{digest_of(b'unnamed')}")
         (await api.ask(method, unnamed, api.run_token(), content_range="bytes 0-0/3000")).refused(404, "not-found")
     assert (await api.get(path, api.run_token())).json == {"offset": 1000}
+
+
+# the builder's side
+
+
+async def upload(api, blob, path) -> list[tuple[str, str | None]]:
+    """Have the builder's code send a blob; the requests that came to the shelf's door."""
+    asked, token = [], api.run_token()
+
+    def send() -> None:
+        hook = {"request": [lambda request: asked.append((request.method, request.headers.get("content-range")))]}
+        with httpx2.Client(base_url=f"http://127.0.0.1:{api.port}", headers={"Authorization": f"Bearer {token}"}, event_hooks=hook) as client:
+            submit._upload(submit._Door("test", client), path, blob, lambda _: None)
+
+    with trio.fail_after(20):
+        await trio.to_thread.run_sync(send)
+    return asked
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(submit, "PART", 1000)
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+async def test_the_builder_sends_what_is_large_in_parts_and_what_is_small_at_once(api, tmp_path, small_parts, in_file):
+    (tmp_path / "blob").write_bytes(DATA)
+    asked = await upload(api, Blob(DIGEST, len(DATA), tmp_path / "blob" if in_file else DATA), await door(api, DIGEST))
+    assert asked == [("PATCH", "bytes 0-999/3000"), ("PATCH", "bytes 1000-1999/3000"), ("PATCH", "bytes 2000-2999/3000")]
+    assert api.house.artifacts.blobs[DIGEST] == DATA
+    small = b"x" * 1000
+    assert await upload(api, Blob(digest_of(small), 1000, small), await door(api, digest_of(small))) == [("PUT", None)]
+
+
+async def test_the_builder_goes_on_where_the_bytes_end(api, shelf, small_parts):
+    await shelf.append(NAME, 0, chunks(DATA[:1700]), max_bytes=3000)
+    asked = await upload(api, Blob(DIGEST, len(DATA), DATA), await door(api, DIGEST))
+    assert asked == [("PATCH", "bytes 0-999/3000"), ("GET", None), ("PATCH", "bytes 1700-2699/3000"), ("PATCH", "bytes 2700-2999/3000")]
+    assert api.house.artifacts.blobs[DIGEST] == DATA
+
+
+async def test_the_builder_finishes_what_is_complete(api, shelf, small_parts):
+    await shelf.append(NAME, 0, chunks(DATA), max_bytes=3000)
+    asked = await upload(api, Blob(DIGEST, len(DATA), DATA), await door(api, DIGEST))
+    assert asked == [("PATCH", "bytes 0-999/3000"), ("GET", None), ("PATCH", "bytes */3000")]
+    assert api.house.artifacts.blobs[DIGEST] == DATA
+
+
+async def test_the_builder_gives_up_on_a_gatekeeper_that_takes_nothing(api, shelf, small_parts, monkeypatch):
+    async def nothing(*_args: object, **_options: object) -> int:
+        raise WrongOffset(0)
+
+    monkeypatch.setattr(shelf, "append", nothing)
+    with pytest.raises(BuildFault, match="submission-failed: instance test does not take the parts"):
+        await upload(api, Blob(DIGEST, len(DATA), DATA), await door(api, DIGEST))
 
 
 # the shelf itself
