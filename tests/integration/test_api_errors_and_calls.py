@@ -18,7 +18,7 @@ from tests.fakes.house import COMPONENT, ENVIRONMENT, NEW_COMMIT, PEOPLE
 pytestmark = pytest.mark.anyio
 
 UNKNOWN = "sha256:" + "0" * 64
-UPLOAD = ("put", "/v1/artifacts/{artifact}/uploads/{blob}")
+UPLOADS = {(method, "/v1/artifacts/{artifact}/uploads/{blob}") for method in ("put", "patch", "get")}
 
 
 @pytest.fixture
@@ -40,11 +40,11 @@ async def test_every_route_is_in_the_table_and_every_line_of_the_table_is_a_rout
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
     table = {(operation.method, operation.path) for operation in OPERATIONS}
-    assert routes | {UPLOAD} == table
+    assert routes | UPLOADS == table
     document = (await api.get("/openapi.json")).json
     assert {(method, path) for path, methods in document["paths"].items() for method in methods} == table
-    refused = await api.ask("PUT", f"/v1/artifacts/{UNKNOWN}/uploads/{UNKNOWN}", body=b"x")
-    refused.refused(401, "unauthenticated")
+    for method, _ in UPLOADS:
+        (await api.ask(method.upper(), f"/v1/artifacts/{UNKNOWN}/uploads/{UNKNOWN}", body=b"x")).refused(401, "unauthenticated")
 
 
 async def test_every_route_that_says_token_refuses_the_anonymous_and_every_route_refuses_a_bad_token(api):
