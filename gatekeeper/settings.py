@@ -59,6 +59,9 @@
     fail_open = false                      # may be left out; true publishes without the quorum, once the log says so: needs `order`
     order = "witnesses.order"              # may be left out; the order of two operators that the log records: pingee log order new witnesses
 
+    [issuers]                              # may be left out
+    ca_file = "issuers-ca.pem"             # CAs of the places where issuers' keys are fetched; left out: the system's
+
     [targets.web-1]
     environment = "production"
     host = "10.0.0.5"
@@ -194,6 +197,8 @@ class Settings:
     witnesses: WitnessSettings | None = None
     operator_keys: Mapping[str, tuple[bytes, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """the log's administrators by name, each with one or more Ed25519 keys; empty: nobody can order anything about the log"""
+    issuer_ca_file: Path | None = None
+    """CAs of the places where the keys of token issuers are fetched; None: the system's"""
 
 
 @dataclass(frozen=True)
@@ -281,6 +286,7 @@ class _Reading:
             observe_s=fields.optional("observe_s", partial(fields.integer, minimum=1, maximum=3600)) or OBSERVE_S,
             witnesses=self._witnesses(fields.nested("witnesses")) if fields.has("witnesses") else None,
             operator_keys=self._operators(fields.nested("operators")) if fields.has("operators") else MappingProxyType({}),
+            issuer_ca_file=self._issuers(fields.nested("issuers")) if fields.has("issuers") else None,
         )
         database.done()
         artifacts.done()
@@ -322,6 +328,11 @@ class _Reading:
         )
         fields.done()
         return policy
+
+    def _issuers(self, fields: Fields) -> Path | None:
+        file = self.path(fields, "ca_file")
+        fields.done()
+        return file
 
     def _witnesses(self, fields: Fields) -> WitnessSettings:
         data = _text(self.path(fields, "policy")).encode()

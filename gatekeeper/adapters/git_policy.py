@@ -26,7 +26,7 @@ from gatekeeper.policy.document import Configuration, Policy
 from gatekeeper.policy.load import MAX_FILE, MAX_FILES, PolicyError, parse_configuration, parse_policy
 from gatekeeper.ports.errors import PortError, Unavailable
 from gatekeeper.verify.errors import MalformedKey
-from gatekeeper.verify.token import parse_key_set
+from gatekeeper.verify.token import key_use, parse_key_set
 
 from .git import GitRunner, Mirror
 
@@ -196,9 +196,11 @@ class GitPolicySource:
         if policy.instance != self._origin.instance:
             raise PolicyError("policy.toml", f"is for the instance {policy.instance}, not {self._origin.instance}")
         for issuer in policy.issuers.values():
+            if issuer.jwks_url:
+                continue  # fetched when a token asks for it
             # Here and not at the first token: a key set that does not parse would shut out everybody.
             try:
-                parse_key_set(issuer.jwks, algorithms=issuer.algorithms)
+                parse_key_set(issuer.jwks, algorithms=issuer.algorithms, use=key_use(issuer.platform))
             except MalformedKey as error:
                 raise PolicyError("issuers.toml", f"{issuer.name}: {error}") from None
         return policy

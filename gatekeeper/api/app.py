@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import cast
 
 import trio
@@ -20,6 +22,7 @@ from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.verify.errors import Malformed
 
 from .answer import MAX_BUNDLE, translate
+from .authenticate import bearer, fetch_keys
 from .blobs import BlobDoor, is_upload
 from .edge import AsgiApp, Edge, bound_json
 from .entries import entry_routes
@@ -53,6 +56,7 @@ def build_app(
     for routes in (*own, *pages):
         app.register_blueprint(routes)
     app.before_request(_refuse_control_characters)
+    app.before_request(partial(_fetch_keys, parts))
     for kind in (CallRefused, FieldError, MalformedJson, Malformed, PortError):
         app.register_error_handler(kind, _answer_known)
     return Edge(BlobDoor(parts, cast("AsgiApp", app), max_blob, uploads), max_body=_bound)
@@ -65,6 +69,11 @@ async def _refuse_control_characters() -> None:
     for name, value in request.args.items(multi=True):
         if _holds_control(name) or _holds_control(value):
             raise FieldError("" if _holds_control(name) else f"/{name[:64]}", "holds a control character")
+
+
+async def _fetch_keys(parts: Parts) -> None:
+    with suppress(ApiError):  # a malformed field is refused where somebody asks who calls, and nowhere else
+        await fetch_keys(parts, bearer())
 
 
 def _holds_control(text: str) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from quart import request
 
+from gatekeeper.deploy.keysets import KeySource
 from gatekeeper.deploy.parts import Parts
-from gatekeeper.model.caller import Caller, CallerKind
+from gatekeeper.model.caller import Caller
 from gatekeeper.policy.document import Policy
+from gatekeeper.ports.errors import Unavailable
 from gatekeeper.verify.errors import MalformedKey
-from gatekeeper.verify.token import Issuer, Unauthenticated, parse_key_set, verify_token
+from gatekeeper.verify.platform import NotAdmitted
+from gatekeeper.verify.token import Issuer, Unauthenticated, key_use, named_key, parse_key_set, verify_token
 
 from .problem import ApiError
 
@@ -30,9 +34,19 @@ def caller_of(parts: Parts, token: str | None, *, certificates: bool = False) ->
     policy = parts.policy.current()
     audience = f"pingee:certificates:{policy.instance}" if certificates else f"pingee:{policy.instance}"
     try:
-        return verify_token(token, _issuers(policy.digest, _Hashable(policy)), audience=audience, now=int(parts.clock().timestamp()))
+        return verify_token(token, _current_issuers(parts, token), audience=audience, now=int(parts.clock().timestamp()))
     except Unauthenticated as error:
         raise ApiError("unauthenticated", f"{error.detail}; get a new token for audience {audience}") from None
+    except NotAdmitted as error:
+        raise ApiError("not-authorised", f"{error.detail}; the policy's issuers.toml says whose runs come in") from None
+
+
+async def fetch_keys(parts: Parts, token: str | None) -> None:
+    """Before any of these: fetch the keys of the token's issuer, where they are fetched and have to be. Says nothing about the token."""
+    wanted = None if token is None else _fetched(parts, token)
+    if wanted is not None:
+        _, source, kid = wanted
+        await parts.keys.ready(source, kid)
 
 
 def known_caller(parts: Parts, *, certificates: bool = False) -> Caller:
@@ -66,6 +80,32 @@ def parse_bearer(header: str | None) -> str | None:
     return token
 
 
+def _fetched(parts: Parts, token: str) -> tuple[str, KeySource, str] | None:
+    """Name, key source and named key of the issuer that the token claims, if that is one whose keys are fetched."""
+    try:
+        url, kid = named_key(token)
+    except Unauthenticated:
+        return None
+    for entry in parts.policy.current().issuers.values():
+        if entry.url == url and entry.jwks_url:
+            return entry.name, KeySource(entry.jwks_url, entry.algorithms, key_use(entry.platform)), kid
+    return None
+
+
+def _current_issuers(parts: Parts, token: str) -> tuple[Issuer, ...]:
+    policy = parts.policy.current()
+    issuers = _issuers(policy.digest, _Hashable(policy))
+    wanted = _fetched(parts, token)
+    if wanted is None:
+        return issuers
+    name, source, kid = wanted
+    try:
+        keys = parts.keys.held(source, kid)
+    except Unavailable as error:
+        raise ApiError("identity-unavailable", f"issuer {name}: {error.detail}", retry_after=10) from None
+    return tuple(replace(issuer, keys=keys) if issuer.name == name else issuer for issuer in issuers)
+
+
 class _Hashable:
     """A policy as an argument of a cache that is keyed by the policy's digest alone."""
 
@@ -86,10 +126,9 @@ def _issuers(_digest: str, holder: _Hashable) -> tuple[Issuer, ...]:
     found = []
     for entry in policy.issuers.values():
         try:
-            keys = parse_key_set(entry.jwks, algorithms=entry.algorithms)
+            keys = {} if entry.jwks_url else parse_key_set(entry.jwks, algorithms=entry.algorithms, use=key_use(entry.platform))
         except MalformedKey as error:
             # Fail closed for everybody: a policy with a broken key set should not have been loaded.
             raise ApiError("identity-unavailable", f"issuer {entry.name}: {error}") from error
-        doors = {f"pingee:{policy.instance}"} | ({f"pingee:certificates:{policy.instance}"} if entry.kind == "run" else set())
-        found.append(Issuer(entry.name, entry.url, CallerKind(entry.kind), frozenset(doors), keys, entry.claims))
+        found.append(Issuer(entry.name, entry.url, entry.kind.speaks_for, entry.audiences, keys, entry.claims, entry.platform))
     return tuple(found)

@@ -198,6 +198,8 @@ async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes
         raise CallRefused("not-authorised", "certificates are for runs")
     if _ACTOR.fullmatch(caller.actor) is None:
         raise CallRefused("unauthenticated", "the token names no usable actor")
+    if not caller.commit:
+        raise CallRefused("not-authorised", "the token names no commit: it can ping, and nothing is built with it")
     try:
         urn = encode_run_urn(caller.project, caller.commit, caller.run)
     except UnfitCertificate as error:
@@ -223,6 +225,8 @@ def _kind(fact: BuilderFact) -> tuple[str, str | None]:
 
 
 def _demand_bound(caller: RunCaller, signer: RunIdentity) -> None:
+    if not caller.commit:
+        raise CallRefused("not-authorised", "the token names no commit: nothing that it brings could be bound to one")
     if signer.project != caller.project:
         raise CallRefused("provenance-project", "certificate and token name different projects")
     if (signer.commit, signer.run, signer.builder_id) != (caller.commit, caller.run, caller.builder_id):

@@ -19,6 +19,8 @@ from gatekeeper.ports.review import Review
 from gatekeeper.ports.target import Target, TargetAddress
 from gatekeeper.ports.vault import ActVault, CertificateRelay, DecideVault
 
+from .keysets import KeySets
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -33,6 +35,8 @@ class Parts:
     receipt_keys: tuple[bytes, ...]
     """SubjectPublicKeyInfo PEM of the receipt keys in force"""
     policy: PolicySource
+    keys: KeySets
+    """of issuers whose keys are fetched"""
     pings: PingStore
     locks: LockStore
     statements: StatementStore

@@ -212,7 +212,7 @@ async def _create(
             artifact=artifact,
             config=config,
             commit=commit,
-            bound_commit=caller.commit if isinstance(caller, RunCaller) else None,
+            bound_commit=(caller.commit or None) if isinstance(caller, RunCaller) else None,
             reason=reason,
             deadline=until,
             created_at=now,

@@ -25,7 +25,7 @@ class RunCaller:
     subject: str
     project: str
     commit: str
-    """full git object id that the token speaks for"""
+    """full git object id that the token speaks for; empty where such a token names none, and the policy takes it all the same"""
     run: str
     actor: str
     """whom the platform names as having caused the run: the uploader"""

@@ -9,6 +9,7 @@ from enum import StrEnum, unique
 
 from gatekeeper.model.decision import Mode
 from gatekeeper.model.digest import Digest, digest_of
+from gatekeeper.model.issuer import IssuerKind, Platform
 
 
 @unique
@@ -51,15 +52,22 @@ class RoleGrant:
 
 @dataclass(frozen=True)
 class IssuerEntry:
-    """A trusted issuer of tokens, with its keys pinned in the policy."""
+    """A trusted issuer of tokens. Its keys are pinned in the policy, or the policy names the one place that they are fetched from."""
 
     name: str
     url: str
+    """its `iss`; of SPIFFE `spiffe://TRUST-DOMAIN` where its tokens name no issuer"""
     jwks: bytes
-    kind: str
-    """run or person"""
+    """the pinned key set; empty where it is fetched"""
+    jwks_url: str
+    """where the key set is fetched; empty where it is pinned"""
+    kind: IssuerKind
+    audiences: frozenset[str]
+    """the audiences of this instance for which its tokens are taken"""
     algorithms: tuple[str, ...]
     claims: Mapping[str, str]
+    platform: Platform | None
+    """of a kind with claims of its own: what they must say"""
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,7 @@ class Policy:
         """One digest over every key that evidence is verified with: builder roots, issuers' keys, reviewers' keys."""
         whole = hashlib.sha256()
         parts = [f"builder\0{b.id}".encode() + b"\0" + b.roots for b in self.builders.values()]
-        parts += [f"issuer\0{i.name}".encode() + b"\0" + i.jwks for i in self.issuers.values()]
+        parts += [f"issuer\0{i.name}".encode() + b"\0" + (i.jwks or b"url\0" + i.jwks_url.encode()) for i in self.issuers.values()]
         parts += [f"person\0{p.name}".encode() + b"\0" + b"".join(sorted(p.keys)) for p in self.people.values()]
         for part in sorted(parts):
             whole.update(len(part).to_bytes(8, "big") + part)

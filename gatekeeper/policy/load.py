@@ -16,9 +16,11 @@ from pathlib import PurePosixPath
 from gatekeeper.model.decision import Mode
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.fields import FieldError, Fields
+from gatekeeper.model.issuer import FOREIGN, IssuerKind
 from gatekeeper.model.setting import doubt_setting_name
 from gatekeeper.model.unfilled import sentence, unfilled
 
+from . import issuers
 from .document import (
     Builder,
     Component,
@@ -75,7 +77,7 @@ def parse_policy(files: Mapping[str, bytes], *, commit: str) -> Policy:
         digest=policy_digest(files),
         people=_people(files),
         roles=_roles(files),
-        issuers=_issuers(files),
+        issuers=_issuers(files, instance),
         builders=_builders(files),
         projects={name: _project(name, fields) for name, fields in _folder(files, "projects")},
         components={name: _component(name, fields) for name, fields in _folder(files, "components")},
@@ -239,32 +241,46 @@ def _roles(files: Mapping[str, bytes]) -> tuple[RoleGrant, ...]:
     return tuple(grants)
 
 
-def _issuers(files: Mapping[str, bytes]) -> dict[str, IssuerEntry]:
-    issuers: dict[str, IssuerEntry] = {}
+def _issuers(files: Mapping[str, bytes], instance: str) -> dict[str, IssuerEntry]:
+    found: dict[str, IssuerEntry] = {}
     with _In("issuers.toml"):
         table = _table(files, "issuers.toml", "issuers")
         for name in table.names():
             fields = table.nested(_named(table, name))
-            jwks = fields.text("jwks")
-            if jwks not in files:
-                raise fields.error("jwks", "names no file of this repository")
+            kind = IssuerKind(fields.choice("kind", tuple(IssuerKind)))
             claims = fields.nested("claims") if fields.has("claims") else Fields({})
-            issuers[name] = IssuerEntry(
+            if kind in FOREIGN and claims.names():
+                raise fields.error("claims", f"cannot be renamed: {kind.value} names its claims itself")
+            found[name] = IssuerEntry(
                 name=name,
-                url=fields.text("url"),
-                jwks=_keys(files, jwks),
-                kind=fields.choice("kind", ("run", "person")),
+                url=fields.text("url", max_length=1024),
+                jwks=_pinned_keys(files, fields),
+                jwks_url=issuers.read_key_url(fields),
+                kind=kind,
+                audiences=issuers.read_audiences(fields, instance, kind),
                 algorithms=fields.texts("algorithms", max_items=5),
                 claims={key: claims.text(key) for key in claims.names()},
+                platform=issuers.read_platform(fields, kind),
             )
             fields.done()
-            if not issuers[name].algorithms:
+            if not found[name].algorithms:
                 raise fields.error("algorithms", "must name at least one")
-    urls = [issuer.url for issuer in issuers.values()]
+    urls = [issuer.url for issuer in found.values()]
     if len(set(urls)) != len(urls):
         # Which of the two a token is checked by, and whether it speaks for a run or a person, would be chance.
         raise PolicyError("issuers.toml", "two issuers have one url")
-    return issuers
+    return found
+
+
+def _pinned_keys(files: Mapping[str, bytes], fields: Fields) -> bytes:
+    if fields.has("jwks_url"):
+        if fields.has("jwks"):
+            raise fields.error("jwks", "is given beside jwks_url: keys are pinned or fetched, not both")
+        return b""
+    jwks = fields.text("jwks")
+    if jwks not in files:
+        raise fields.error("jwks", "names no file of this repository")
+    return _keys(files, jwks)
 
 
 def _builders(files: Mapping[str, bytes]) -> dict[str, Builder]:
@@ -377,6 +393,8 @@ def _check_names(policy: Policy) -> None:
     for builder in policy.builders.values():
         if builder.issuer not in policy.issuers:
             raise PolicyError("builders.toml", f"{builder.id} names the unknown issuer {builder.issuer}")
+    for entry in policy.issuers.values():
+        _check_platform(policy, entry)
     for component in policy.components.values():
         file = f"components/{component.name}.toml"
         if component.project not in policy.projects:
@@ -386,3 +404,15 @@ def _check_names(policy: Policy) -> None:
         for environment in component.targets:
             if environment not in policy.environments:
                 raise PolicyError(file, f"has targets in the unknown environment {environment}")
+
+
+def _check_platform(policy: Policy, entry: IssuerEntry) -> None:
+    if entry.platform is None:
+        return
+    for project in entry.platform.projects.values():
+        if project not in policy.projects:
+            raise PolicyError("issuers.toml", f"{entry.name} names the unknown project {project}")
+    for builder_id in entry.platform.recipes.values():
+        builder = policy.builders.get(builder_id)
+        if builder is None or builder.issuer != entry.name:
+            raise PolicyError("issuers.toml", f"{entry.name} names {builder_id}, which is no builder of this issuer")

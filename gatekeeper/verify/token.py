@@ -10,7 +10,8 @@ What holds for every token, whatever it says of itself:
 6. ``exp``, ``iat`` and, where present, ``nbf`` are integers; not expired; not from the future; lifetime at most a day; `LEEWAY` seconds of leeway;
 7. the claims that name a caller are strings, not empty, compared by nobody here with prefix or pattern.
 
-One-use of ``jti`` is counted elsewhere. Key sets are pinned or fetched by an adapter; here they are bytes.
+Claims of foreign platforms are read by `platform`. One-use of ``jti`` is counted elsewhere. Key sets are pinned or fetched by an adapter;
+here they are bytes.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from joserfc.jws import JWSRegistry
 
 from gatekeeper.model.caller import Caller, CallerKind, PersonCaller, RunCaller
 from gatekeeper.model.fields import FieldError, Fields
+from gatekeeper.model.issuer import IssuerKind, Platform
 from gatekeeper.model.moment import Moment
 from gatekeeper.model.strictjson import MalformedJson, parse_object
 
 from .base64text import decode_url
 from .errors import MalformedKey
+from .platform import read_platform_claims, trust_domain_of
 
 MAX_TOKEN = 16 * 1024
 MAX_KEY_SET = 1024 * 1024
@@ -41,6 +44,8 @@ LEEWAY = 60
 """Seconds by which our clock and an issuer's may differ."""
 MAX_LIFETIME = 24 * 3600
 """Seconds between ``iat`` and ``exp``."""
+MAX_WORKLOAD_LIFETIME = 3600
+"""The same for workloads that no run ends: a deleted pod's token is good until it expires, and a JWT-SVID does not say since when."""
 ALGORITHMS: Final = frozenset({"RS256", "ES256", "EdDSA"})
 
 _HEADER: Final = frozenset({"alg", "kid", "typ", "x5t"})
@@ -87,22 +92,32 @@ class Issuer:
     """the audiences of ours for which this issuer's tokens are taken at all"""
     keys: KeySet
     claims: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform | None = None
+    """of a platform with claims of its own: what they must say"""
 
 
-def parse_key_set(jwks: bytes, *, algorithms: Collection[str]) -> KeySet:
+def key_use(platform: Platform | None) -> str:
+    """What ``use`` must say of an issuer's keys: ``sig`` (RFC 7517, 4.2), and ``jwt-svid`` in a SPIFFE bundle (JWT-SVID, 6.1)."""
+    return "jwt-svid" if platform is not None and platform.kind is IssuerKind.SPIFFE else "sig"
+
+
+def parse_key_set(jwks: bytes, *, algorithms: Collection[str], use: str = "sig") -> KeySet:
     """Read a JWK set (RFC 7517), keeping the keys fit for verification with one of `algorithms`; raises `MalformedKey`.
 
     Keys meant for encryption, for other algorithms or of other types are left aside. The whole set is refused when a key has no ``kid``, two
-    share one, one is secret or private, an RSA key is shorter than 2048 bits, or nothing usable is left.
+    share one, one is secret or private, an RSA key is shorter than 2048 bits, or nothing usable is left. A key that does not say its `use`
+    is for signatures; in a bundle of another `use` what says otherwise is somebody else's, and is not looked at.
     """
     if not algorithms or not set(algorithms) <= ALGORITHMS:
         raise MalformedKey("algorithms must be some of " + ", ".join(sorted(ALGORITHMS)))
     try:
         keys = list(Fields(parse_object(jwks, max_bytes=MAX_KEY_SET)).objects("keys", max_items=MAX_KEYS))
+        if use != "sig":
+            keys = [key for key in keys if key.has("use") and key.raw("use") == use]
         kids = [key.text("kid") for key in keys]
         if len(set(kids)) != len(kids):
             raise MalformedKey("two keys of the set share a kid")
-        read = {kid: _read_key(key, frozenset(algorithms)) for kid, key in zip(kids, keys, strict=True)}
+        read = {kid: _read_key(key, frozenset(algorithms), use) for kid, key in zip(kids, keys, strict=True)}
     except (MalformedJson, FieldError) as error:
         raise MalformedKey(f"key set: {error}") from error
     usable = {kid: key for kid, key in read.items() if key is not None}
@@ -111,21 +126,33 @@ def parse_key_set(jwks: bytes, *, algorithms: Collection[str]) -> KeySet:
     return MappingProxyType(usable)
 
 
+def named_key(token: str) -> tuple[str, str]:
+    """The issuer and the ``kid`` that a token names, both unproven: for looking up keys. Raises `Unauthenticated` for what is no token."""
+    header, claims, _, _ = _split(token)
+    try:
+        return _named_issuer(claims), header.text("kid")
+    except FieldError as error:
+        raise Unauthenticated(f"claim {error}") from None
+
+
 def verify_token(token: str, issuers: Sequence[Issuer], *, audience: str, now: int) -> Caller:
-    """Say who calls; raises `Unauthenticated`. `audience` is the one of the door knocked at; `now` is POSIX seconds."""
+    """Say who calls; raises `Unauthenticated`, and `NotAdmitted` for a genuine run that the policy does not take.
+
+    `audience` is the one of the door knocked at; `now` is POSIX seconds.
+    """
     header, claims, signature, signed = _split(token)
     try:
-        issuer = _issuer(claims.text("iss", max_length=1024), issuers)
+        issuer = _issuer(_named_issuer(claims), issuers)
         _demand_signature(header, issuer, signed, signature)
         _demand_audience(claims, issuer, audience)
-        expires = _demand_time(claims, now)
+        expires = _demand_time(claims, issuer, now)
         jti = claims.optional("jti", claims.text) or "sha256:" + hashlib.sha256(signed).hexdigest()
         return _caller(claims, issuer, jti, expires)
     except FieldError as error:
         raise Unauthenticated(f"claim {error}") from None
 
 
-def _read_key(fields: Fields, algorithms: frozenset[str]) -> VerificationKey | None:
+def _read_key(fields: Fields, algorithms: frozenset[str], use: str) -> VerificationKey | None:
     members = {name: fields.raw(name) for name in fields.names()}
     if members.get("kty") == "oct" or "d" in members or "k" in members:
         raise MalformedKey("the set holds a secret key")
@@ -133,7 +160,7 @@ def _read_key(fields: Fields, algorithms: frozenset[str]) -> VerificationKey | N
     if kind is None:
         return None
     algorithm, names = kind
-    meant = members.get("use", "sig") == "sig" and members.get("alg", algorithm) == algorithm
+    meant = members.get("use", "sig") == use and members.get("alg", algorithm) == algorithm
     operations = members.get("key_ops", ["verify"])
     if not meant or algorithm not in algorithms or not isinstance(operations, list) or "verify" not in operations:
         return None
@@ -177,6 +204,14 @@ def _split(token: str) -> tuple[Fields, Fields, bytes, bytes]:
         raise Unauthenticated(f"the token is malformed: {error}") from None
 
 
+def _named_issuer(claims: Fields) -> str:
+    """``iss``; a JWT-SVID may have none (JWT-SVID, 3), and then its trust domain stands for it."""
+    if claims.has("iss"):
+        return claims.text("iss", max_length=1024)
+    domain = trust_domain_of(claims.text("sub", max_length=2048))
+    return f"spiffe://{domain}" if domain else claims.text("iss")
+
+
 def _issuer(url: str, issuers: Sequence[Issuer]) -> Issuer:
     for issuer in issuers:
         if issuer.url == url:
@@ -188,7 +223,7 @@ def _demand_signature(header: Fields, issuer: Issuer, signed: bytes, signature: 
     for name in header.names():
         if name not in _HEADER:
             raise Unauthenticated("the token's header holds a member other than alg, kid, typ and x5t")
-    if header.has("typ") and header.text("typ") != "JWT":
+    if header.has("typ") and header.text("typ") not in _types(issuer):
         raise Unauthenticated("the token is of another type than JWT")
     key = issuer.keys.get(header.text("kid"))
     if key is None:
@@ -204,6 +239,14 @@ def _demand_signature(header: Fields, issuer: Issuer, signed: bytes, signature: 
         raise Unauthenticated("the token's signature is not its issuer's")
 
 
+def _types(issuer: Issuer) -> tuple[str, ...]:
+    return ("JWT", "JOSE") if _is(issuer, IssuerKind.SPIFFE) else ("JWT",)  # JWT-SVID, 2.3
+
+
+def _is(issuer: Issuer, *kinds: IssuerKind) -> bool:
+    return issuer.platform is not None and issuer.platform.kind in kinds
+
+
 def _demand_audience(claims: Fields, issuer: Issuer, audience: str) -> None:
     named = claims.raw("aud")
     if not audience or named not in (audience, [audience]):
@@ -214,8 +257,10 @@ def _demand_audience(claims: Fields, issuer: Issuer, audience: str) -> None:
         raise Unauthenticated("the token was issued to another party")
 
 
-def _demand_time(claims: Fields, now: int) -> Moment:
-    expires, issued = claims.integer("exp"), claims.integer("iat")
+def _demand_time(claims: Fields, issuer: Issuer, now: int) -> Moment:
+    expires = claims.integer("exp")
+    # A JWT-SVID need not say when it was issued; then its life is counted from now.
+    issued = min(now, expires - 1) if _is(issuer, IssuerKind.SPIFFE) and not claims.has("iat") else claims.integer("iat")
     starts = claims.integer("nbf") if claims.has("nbf") else issued
     if expires + LEEWAY <= now:
         raise Unauthenticated("the token has expired")
@@ -223,6 +268,8 @@ def _demand_time(claims: Fields, now: int) -> Moment:
         raise Unauthenticated("the token is from the future")
     if not 0 < expires - issued <= MAX_LIFETIME:
         raise Unauthenticated("the token lives longer than a day, or not at all")
+    if _is(issuer, IssuerKind.SPIFFE, IssuerKind.KUBERNETES) and expires - issued > MAX_WORKLOAD_LIFETIME:
+        raise Unauthenticated("the token of a workload lives longer than an hour")
     return Moment(datetime.fromtimestamp(expires, UTC))
 
 
@@ -233,12 +280,14 @@ def _caller(claims: Fields, issuer: Issuer, jti: str, expires: Moment) -> Caller
     def optional(name: str) -> str:
         return claims.optional(issuer.claims.get(name, name), claims.text) or ""
 
-    subject = claims.text("sub")
+    subject = claims.text("sub", max_length=2048)
     if claims.has("kind") and claims.raw("kind") != issuer.kind.value:
         raise Unauthenticated("the token is for another kind of caller than its issuer speaks for")
     if issuer.kind is CallerKind.PERSON:
         groups = frozenset(claims.optional(issuer.claims.get("groups", "groups"), claims.texts) or ())
         return PersonCaller(issuer.name, subject, claim("name"), groups, expires, jti, email=optional("email"))
+    if issuer.platform is not None:
+        return _foreign(claims, issuer, issuer.platform, subject, jti, expires)
     return RunCaller(
         issuer=issuer.name,
         subject=subject,
@@ -251,4 +300,23 @@ def _caller(claims: Fields, issuer: Issuer, jti: str, expires: Moment) -> Caller
         jti=jti,
         expires=expires,
         project_id=optional("project_id"),
+    )
+
+
+def _foreign(claims: Fields, issuer: Issuer, platform: Platform, subject: str, jti: str, expires: Moment) -> RunCaller:
+    if platform.kind is IssuerKind.SPIFFE and trust_domain_of(subject) != platform.trust_domain:
+        raise Unauthenticated("the token's subject is of another trust domain than its issuer")
+    run = read_platform_claims(claims, platform)
+    return RunCaller(
+        issuer=issuer.name,
+        subject=subject,
+        project=run.project,
+        commit=run.commit,
+        run=run.run,
+        actor=run.actor,
+        ref=run.ref,
+        builder_id=run.builder_id,
+        jti=jti,
+        expires=expires,
+        project_id=run.project_id,
     )

@@ -19,6 +19,7 @@ import trio
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_identity
 from trio.testing import MockClock
 
+from gatekeeper.deploy.keysets import KeySets
 from gatekeeper.deploy.parts import Parts
 from gatekeeper.deploy.reconcile import step
 from gatekeeper.model.caller import PersonCaller, RunCaller
@@ -42,6 +43,7 @@ from gatekeeper.tlog.merkle import leaf_hash
 from gatekeeper.tlog.note import encode_vkey
 from tests.fakes import frames, signing
 from tests.fakes.artifacts import MemoryArtifacts
+from tests.fakes.issuers import FakeKeyFetch
 from tests.fakes.stores import FakeDatabase
 from tests.fakes.target import FakeTarget
 from tests.fakes.vault import FakeActVault, FakeDecideVault, FakeRelay
@@ -324,10 +326,12 @@ class House:
             now=lambda: moment(self.clock()),
         )
         self._numbers = itertools.count()
+        self.key_fetch = FakeKeyFetch()
         self.parts = Parts(
             instance=INSTANCE,
             origin=frames.ORIGIN,
             public_url="https://pingee.demo",
+            keys=KeySets(self.key_fetch, clock=lambda: self.clock().timestamp()),
             allow_s=600,
             receipt_keys=(self._receipt_pem(),),
             policy=self.policy,

@@ -99,7 +99,7 @@ REFUSED = {
     "scope with an empty side": ("roles", '[[role]]\nrole = "D"\ngroup = "g"\nscope = "/hello"\n', "roles.toml", "scope: is ENVIRONMENT/COMPONENT"),
     "unknown member of a role": ("roles", '[[role]]\nrole = "D"\ngroup = "g"\nscope = "*/*"\nuntil = 1\n', "roles.toml", "until: is not a member"),
     "unknown member beside roles": ("roles", 'role = []\nroles = []\n', "roles.toml", "/roles: is not a member"),
-    "issuer of another kind": ("issuers", ISSUERS.replace('"run"', '"robot"'), "issuers.toml", "kind: must be one of run, person"),
+    "issuer of another kind": ("issuers", ISSUERS.replace('"run"', '"robot"'), "issuers.toml", "kind: must be one of person, run, gitlab"),
     "issuer without key file": ("issuers", ISSUERS.replace("ci.jwks", "cj.jwks"), "issuers.toml", "/issuers/ci/jwks: names no file"),
     "issuer without algorithms": ("issuers", ISSUERS.replace('["ES256"]', "[]"), "issuers.toml", "algorithms: must name at least one"),
     "issuer with an unknown member": ("issuers", ISSUERS.replace('kind = "run"', 'kind = "run"\naudience = "x"'), "issuers.toml",

@@ -15,7 +15,7 @@ def requester(case: Case) -> RuleResult:
     rule = "origin.requester"
     bound = case.candidate.bound_commit
     if bound is None:
-        return skipped(rule, "a person pinged: roles were checked at the call")
+        return skipped(rule, "a person pinged, or a run whose token names no commit: rights were checked at the call")
     match case.evidence.manifest:
         case Unreadable() as item:
             return unreadable(rule, item, "manifest")
