@@ -27,13 +27,13 @@ from gatekeeper.adapters.vault_layout import (
     Layout,
     Person,
     Platform,
-    Step,
     layout_steps,
     roles_table,
     same,
     shown,
 )
 from gatekeeper.adapters.vault_log import decoded
+from gatekeeper.adapters.vault_step import Step
 from gatekeeper.ports.errors import Denied, PortError, Rejected, Unavailable
 from gatekeeper.tlog.signature import ed25519_vkey, encode_vkey
 

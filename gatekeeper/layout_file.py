@@ -12,6 +12,18 @@
     id = "https://ci.example/builder"
     projects = ["hello"]
 
+    [platforms.gitlab]                              # may be left out; another platform, under its issuer's name in the policy
+    kind = "gitlab"                                 # or "github"
+    issuer = "https://gitlab.example"
+    jwks_url = "https://gitlab.example/oauth/discovery/keys"    # asked by the vault; or public_key_files, which pins them
+    jwks_ca_file = "gitlab-ca.pem"                  # may be left out: the system's CAs
+    audiences = ["pingee:certificates:production"]
+    algorithms = ["RS256"]
+    [[platforms.gitlab.builders]]
+    id = "https://gitlab.example/group/hello"
+    recipe = "gitlab.example/group/hello//.gitlab-ci.yml@refs/heads/main"
+    projects = { hello = "20" }                     # our name, and the platform's number
+
     [[people]]
     name = "alice"
     email = "alice@example.com"
@@ -44,7 +56,9 @@ from typing import Final
 
 from gatekeeper.adapters.vault_act import DeployTarget
 from gatekeeper.adapters.vault_layout import Builder, ComponentSettings, Instance, Layout, Person, Platform
+from gatekeeper.adapters.vault_platforms import ForeignPlatform, PlatformBuilder
 from gatekeeper.model.fields import FieldError, Fields
+from gatekeeper.model.issuer import IssuerKind
 from gatekeeper.model.unfilled import sentence, unfilled
 
 MAX_FILE: Final = 256 * 1024
@@ -87,6 +101,7 @@ class _Reading:
             builders=tuple(_builder(builder) for builder in fields.objects("builders", max_items=100)),
             people=tuple(self._person(person) for person in fields.objects("people", max_items=10_000)),
             people_issuer=_https(fields, "people_issuer"),
+            foreign=self._foreign(fields),
         )
         fields.done()
         if not layout.instances:
@@ -102,6 +117,27 @@ class _Reading:
             public_keys_pem=tuple(_text(self._base / name) for name in fields.texts("public_key_files", max_items=10)),
             audiences=fields.texts("audiences", max_items=20),
             algorithms=fields.optional("algorithms", lambda key: fields.texts(key, max_items=5)) or _ALGORITHMS,
+        )
+        fields.done()
+        return platform
+
+    def _foreign(self, fields: Fields) -> tuple[ForeignPlatform, ...]:
+        table = fields.optional("platforms", fields.nested) or Fields({})
+        return tuple(self._foreign_one(name, table.nested(name)) for name in table.names())
+
+    def _foreign_one(self, name: str, fields: Fields) -> ForeignPlatform:
+        pinned = fields.optional("public_key_files", lambda key: fields.texts(key, max_items=10)) or ()
+        ca_file = fields.optional("jwks_ca_file", lambda key: fields.text(key, max_length=1024))
+        platform = ForeignPlatform(
+            name=name,
+            kind=IssuerKind(fields.choice("kind", tuple(IssuerKind))),
+            issuer=fields.text("issuer"),
+            audiences=fields.texts("audiences", max_items=20),
+            algorithms=fields.texts("algorithms", max_items=5),
+            builders=tuple(_platform_builder(builder) for builder in fields.objects("builders", max_items=100)),
+            public_keys_pem=tuple(_text(self._base / file) for file in pinned),
+            jwks_url=_https(fields, "jwks_url") if fields.has("jwks_url") else "",
+            jwks_ca_pem="" if ca_file is None else _text(self._base / ca_file),
         )
         fields.done()
         return platform
@@ -151,6 +187,17 @@ class _Reading:
 
 def _builder(fields: Fields) -> Builder:
     builder = Builder(builder_id=fields.text("id"), projects=fields.texts("projects"))
+    fields.done()
+    return builder
+
+
+def _platform_builder(fields: Fields) -> PlatformBuilder:
+    projects = fields.nested("projects")
+    builder = PlatformBuilder(
+        builder_id=fields.text("id"),
+        recipe=fields.text("recipe", max_length=1024),
+        projects={name: projects.text(name) for name in projects.names()},
+    )
     fields.done()
     return builder
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any, Final, Protocol
+from types import MappingProxyType
+from typing import Any, Final
 
 from gatekeeper.model.lease import STATUS_COMMAND, status_role
 
 from .vault_act import DeployTarget
+from .vault_platforms import ForeignPlatform, mount_step, platform_steps
 from .vault_relay import login_role
+from .vault_step import Known, Step
 
 LOGINS: Final = ("log", "decide", "act")
 SECRET_ID_S: Final = 300
@@ -29,6 +32,32 @@ AUDITED_PLAINLY: Final = ("serial_number", "signed_key")
 """What the audit file shows as it is of an SSH signature: the certificate, which is no secret. Without it no auditor could tell whose it is."""
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+
+
+_CERTIFICATE: Final[Mapping[str, object]] = MappingProxyType(
+    {
+        "key_type": "ec",
+        "key_bits": 256,
+        "allowed_uri_sans_template": True,
+        "allow_any_name": False,
+        "allow_ip_sans": False,
+        "allow_localhost": False,
+        "require_cn": False,
+        "cn_validations": ["disabled"],
+        "use_csr_common_name": False,
+        "use_csr_sans": False,
+        "server_flag": False,
+        "client_flag": False,
+        "code_signing_flag": True,
+        "key_usage": ["DigitalSignature"],
+        "basic_constraints_valid_for_non_ca": True,
+        "ttl": CERTIFICATE_S,
+        "max_ttl": CERTIFICATE_S,
+        "not_before_duration": 30,
+        "no_store": True,
+    }
+)
+"""What a run's certificate is, whoever's run: all but its names."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +125,8 @@ class Layout:
     builders: tuple[Builder, ...]
     people: tuple[Person, ...]
     people_issuer: str
+    foreign: tuple[ForeignPlatform, ...] = ()
+    """platforms whose tokens have claims of their own"""
 
     def __post_init__(self) -> None:
         names = [p.name for p in self.people] + [g for p in self.people for g in p.groups]
@@ -105,35 +136,8 @@ class Layout:
             raise ValueError("empty means no: keys, audiences and projects have to be named")
         if len({i.name for i in self.instances}) != len(self.instances):
             raise ValueError("two instances have the same name")
-
-
-class Known(Protocol):
-    """What only the running vault knows."""
-
-    def accessor(self, mount: str) -> str:
-        """Accessor of an auth mount."""
-        ...
-
-    def entity(self, name: str) -> str:
-        """Id of a person's entity."""
-        ...
-
-
-Body = Callable[[Known], Mapping[str, object]]
-
-
-@dataclass(frozen=True)
-class Step:
-    """`body` must stand at `path`. Seen by reading `shown_at`: the members in `compared` are equal to the body's (none: that it is there)."""
-
-    path: str
-    purpose: str
-    body: Body
-    shown_at: str
-    compared: tuple[str, ...] | None = None
-    """None: all members of the body"""
-    within: tuple[str, ...] = ("data",)
-    """where in the answer the members stand"""
+        if len({p.name for p in self.foreign}) != len(self.foreign):
+            raise ValueError("two platforms have the same name")
 
 
 def layout_steps(layout: Layout) -> Iterator[Step]:
@@ -145,6 +149,11 @@ def layout_steps(layout: Layout) -> Iterator[Step]:
         yield from _logins(instance)
         yield from _targets(instance)
     yield from _builders(layout)
+    table = roles_table()["platform-run"]
+    for platform in layout.foreign:
+        yield from platform_steps(
+            platform, certificate=_CERTIFICATE, policy=lambda role: policy_text(tuple(table["policy"]), {"role": role}), limits=table
+        )
     yield from _people(layout)
 
 
@@ -172,6 +181,8 @@ def _fixed(path: str, purpose: str, body: Mapping[str, object], **how: Any) -> S
 def _mounts(layout: Layout) -> Iterator[Step]:
     for name, kind in (("approle", "approle"), ("platform", "jwt"), ("userpass", "userpass")):
         yield _fixed(f"sys/auth/{name}", f"login method {name}", {"type": kind}, compared=("type",))
+    for platform in layout.foreign:
+        yield mount_step(platform)
     engines: list[tuple[str, dict[str, object]]] = [
         ("kv", {"type": "kv", "options": {"version": "2"}}),
         ("transit", {"type": "transit"}),
@@ -288,28 +299,7 @@ def _builders(layout: Layout) -> Iterator[Step]:
     def role(known: Known) -> Mapping[str, object]:
         claim = "{{identity.entity.aliases." + known.accessor("platform") + ".metadata.%s}}"
         run = ":".join(("urn:pingee:run", claim % "project", claim % "commit", claim % "run"))
-        return {
-            "key_type": "ec",
-            "key_bits": 256,
-            "allowed_uri_sans": [claim % "builder_id", run],
-            "allowed_uri_sans_template": True,
-            "allow_any_name": False,
-            "allow_ip_sans": False,
-            "allow_localhost": False,
-            "require_cn": False,
-            "cn_validations": ["disabled"],
-            "use_csr_common_name": False,
-            "use_csr_sans": False,
-            "server_flag": False,
-            "client_flag": False,
-            "code_signing_flag": True,
-            "key_usage": ["DigitalSignature"],
-            "basic_constraints_valid_for_non_ca": True,
-            "ttl": CERTIFICATE_S,
-            "max_ttl": CERTIFICATE_S,
-            "not_before_duration": 30,
-            "no_store": True,
-        }
+        return {**_CERTIFICATE, "allowed_uri_sans": [claim % "builder_id", run]}
 
     yield Step("builder-ca/roles/builder", "ten-minute builder certificates, named by the token's claims", role, "builder-ca/roles/builder")
     # ACME asks for no login, and its directory would sign whatever it is sent: builders' names come from a run's token alone.

@@ -8,6 +8,7 @@ one twice.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -36,14 +37,15 @@ class VaultRelay:
         self._address = address
         self._limiter = trio.CapacityLimiter(THREADS)
 
-    async def issue(self, *, token: str, csr_pem: bytes, builder_id: str, run_urn: str) -> tuple[bytes, ...]:
+    async def issue(self, *, token: str, csr_pem: bytes, builder_id: str, run_urn: str, platform: str = "") -> tuple[bytes, ...]:
         """See `CertificateRelay`. `ValueError` for a builder id or run URN that is not one."""
         if _BUILDER_ID.fullmatch(builder_id) is None or _RUN_URN.fullmatch(run_urn) is None:
             raise ValueError("not a builder id or not a run URN")
         if not token or len(token) > MAX_TOKEN:
             raise Unauthenticated("token-refused", "no token, or one over the bound")
         key = _proven_key(csr_pem)
-        chain = await crossed(self._limiter, _relay, self._address, token, csr_pem, builder_id, run_urn)
+        path = _path(platform, builder_id, run_urn.split(":")[3])
+        chain = await crossed(self._limiter, _relay, self._address, path, token, csr_pem, f"{builder_id},{run_urn}")
         _check_leaf(chain[0], key, {builder_id, run_urn})
         return chain
 
@@ -53,10 +55,35 @@ def login_role(builder_id: str) -> str:
     return "builder-" + sha256(builder_id.encode()).hexdigest()[:16]
 
 
-def _relay(address: VaultAddress, token: str, csr_pem: bytes, builder_id: str, run_urn: str) -> tuple[bytes, ...]:
+def platform_mount(name: str) -> str:
+    """The login method of a platform with claims of its own."""
+    return f"platform-{name}"
+
+
+def platform_role(name: str, builder_id: str, project: str) -> str:
+    """The role, of the login and of the builder CA alike, for runs of one project by one builder on such a platform."""
+    whole = "\0".join((name, builder_id, project))
+    return "run-" + sha256(whole.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _Path:
+    mount: str
+    login: str
+    certificate: str
+
+
+def _path(platform: str, builder_id: str, project: str) -> _Path:
+    if not platform:
+        return _Path("platform", login_role(builder_id), "builder")
+    role = platform_role(platform, builder_id, project)
+    return _Path(platform_mount(platform), role, role)
+
+
+def _relay(address: VaultAddress, path: _Path, token: str, csr_pem: bytes, names: str) -> tuple[bytes, ...]:
     anonymous = Connection(address)
     try:
-        answer = anonymous.write("auth/platform/login", {"role": login_role(builder_id), "jwt": token})
+        answer = anonymous.write(f"auth/{path.mount}/login", {"role": path.login, "jwt": token})
     except (Denied, Rejected):
         answer = None
     finally:
@@ -65,7 +92,7 @@ def _relay(address: VaultAddress, token: str, csr_pem: bytes, builder_id: str, r
         raise Unauthenticated("token-refused", "the vault does not accept the run's token for this builder")
     run = Connection(address, text_of(answer, "auth", "client_token"))
     try:
-        signed = run.write("builder-ca/sign/builder", {"csr": csr_pem.decode(), "uri_sans": f"{builder_id},{run_urn}"})
+        signed = run.write(f"builder-ca/sign/{path.certificate}", {"csr": csr_pem.decode(), "uri_sans": names})
     except Rejected:
         signed = None
     finally:

@@ -211,7 +211,12 @@ async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes
     # In lower case, as the vault keeps it: to it two spellings are one run, and the second would be offered the first one's names.
     if not await parts.people.use_once(caller.issuer, caller.jti.lower(), "certificate", caller.expires):
         raise CallRefused("unauthenticated", "the token was used for a certificate before")
-    return await parts.relay.issue(token=token, csr_pem=csr, builder_id=caller.builder_id, run_urn=urn)
+    return await parts.relay.issue(token=token, csr_pem=csr, builder_id=caller.builder_id, run_urn=urn, platform=_login_of(parts, caller))
+
+
+def _login_of(parts: Parts, caller: RunCaller) -> str:
+    issuer = parts.policy.current().issuers[caller.issuer]
+    return "" if issuer.platform is None else issuer.name
 
 
 def _kind(fact: BuilderFact) -> tuple[str, str | None]:

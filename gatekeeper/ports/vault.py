@@ -149,10 +149,11 @@ class ActVault(Protocol):
 class CertificateRelay(Protocol):
     """No role of ours: the vault authenticates the run's own token, and its PKI engine names the certificate by that token's claims."""
 
-    async def issue(self, *, token: str, csr_pem: bytes, builder_id: str, run_urn: str) -> tuple[bytes, ...]:
+    async def issue(self, *, token: str, csr_pem: bytes, builder_id: str, run_urn: str, platform: str = "") -> tuple[bytes, ...]:
         """The leaf certificate, then its issuers, each as PEM. The leaf's validity is ten minutes.
 
         The CSR's own signature is verified first (`Rejected`); the leaf must carry the CSR's public key and exactly the two URIs (else
         `Untrustworthy`). A token that the vault does not accept raises `Unauthenticated`; one whose claims give other names, `Denied`.
+        `platform` is the issuer's name where its tokens have claims of their own, and so a login of their own; else it is empty.
         """
         ...

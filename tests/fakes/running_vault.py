@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clients.demo import openbao
 from gatekeeper import bootstrap
@@ -30,7 +30,7 @@ class House:
 
 
 @contextlib.contextmanager
-def running_vault(directory, *, keep_root=False):
+def running_vault(directory, *, keep_root=False, foreign=()):
     import trio
 
     bao = trio.run(openbao.start, directory / "vault")
@@ -41,7 +41,7 @@ def running_vault(directory, *, keep_root=False):
             assert time.monotonic() < until
             time.sleep(0.05)
         platform = CiPlatform()
-        layout = make_layout(platform, bao.address.url)
+        layout = replace(make_layout(platform, bao.address.url), foreign=tuple(foreign))
         operator = directory / "operator"
         if keep_root:
             bootstrap.apply(bao.address, secrets.root_token, bootstrap.plan(bao.address, secrets.root_token, layout))

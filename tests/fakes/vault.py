@@ -189,7 +189,7 @@ class FakeRelay(_Switch):
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fake builder CA")])
 
-    async def issue(self, *, token, csr_pem, builder_id, run_urn):
+    async def issue(self, *, token, csr_pem, builder_id, run_urn, platform=""):
         self._up()
         try:
             csr = x509.load_pem_x509_csr(csr_pem)
