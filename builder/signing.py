@@ -49,6 +49,15 @@ class Signer:
 
 def make_signer(key: ec.EllipticCurvePrivateKey, pem: str, *, project: str, commit: str, run: str) -> Signer:
     """Read the certificate we were given; raises `BuildFault` unless it is a run's, for our key, project, commit and run."""
+    signer = read_signer(key, pem)
+    identity = signer.identity
+    if (identity.project, identity.commit, identity.run) != (project, commit, run):
+        raise BuildFault("certificate-refused", "the certificate names another project, commit or run than the token")
+    return signer
+
+
+def read_signer(key: ec.EllipticCurvePrivateKey, pem: str) -> Signer:
+    """The same for whichever run it names: what the vault says of us is what we say of ourselves."""
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
         der = certificate.public_bytes(serialization.Encoding.DER)
@@ -59,6 +68,4 @@ def make_signer(key: ec.EllipticCurvePrivateKey, pem: str, *, project: str, comm
         raise BuildFault("certificate-refused", "the answer holds no certificate") from None
     if certificate.public_key() != key.public_key():
         raise BuildFault("certificate-refused", "the certificate is for another key")
-    if (identity.project, identity.commit, identity.run) != (project, commit, run):
-        raise BuildFault("certificate-refused", "the certificate names another project, commit or run than the token")
     return Signer(key, der, identity)

@@ -111,15 +111,17 @@ def manifest_statement(subject: Subject, source: Source, run: Run, outputs: Sequ
     )
 
 
-def provenance_statement(subject: Subject, source: Source, run: Run, *, started: Moment, finished: Moment, log: Digest) -> bytes:
-    """SLSA provenance v1 of the artifact; `log` is the digest of the raw build log."""
+def provenance_statement(
+    subject: Subject, source: Source, run: Run, *, started: Moment, finished: Moment, log: Digest, config: str = CONFIG_PATH
+) -> bytes:
+    """SLSA provenance v1 of the artifact; `log` is the digest of the raw build log, `config` the file that the build followed."""
     return _statement(
         subject,
         uris.PROVENANCE_V1,
         {
             "buildDefinition": {
                 "buildType": uris.PIPELINE,
-                "externalParameters": {"repository": source.repository, "ref": source.ref, "commit": source.commit, "config": CONFIG_PATH},
+                "externalParameters": {"repository": source.repository, "ref": source.ref, "commit": source.commit, "config": config},
                 "resolvedDependencies": [
                     {"uri": f"git+{source.repository}@{source.ref}", "digest": {"gitCommit": source.commit, "gitTree": source.tree}}
                 ],

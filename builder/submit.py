@@ -38,11 +38,11 @@ _MAX_CHAIN: Final = 64 * 1024
 
 @dataclass(frozen=True)
 class Instance:
-    """One gatekeeper: its name, base URL (https), the CA file that is pinned for it, and the run's token for it."""
+    """One gatekeeper: its name, base URL (https), the CA file that is pinned for it (None: the system's), and the run's token for it."""
 
     name: str
     url: str
-    ca_file: Path
+    ca_file: Path | None
     token: str = field(repr=False)
 
 
@@ -188,7 +188,7 @@ class _Door:
 def _connection(instance: Instance, token: str) -> Iterator[_Door]:
     check_instance(instance.name, instance.url)
     try:
-        context = ssl.create_default_context(cafile=str(instance.ca_file))
+        context = ssl.create_default_context(cafile=None if instance.ca_file is None else str(instance.ca_file))
     except (OSError, ssl.SSLError):
         raise BuildFault("instance-invalid", f"the CA file of instance {instance.name} cannot be read") from None
     with httpx2.Client(

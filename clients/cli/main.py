@@ -157,6 +157,12 @@ def _init(arguments: argparse.Namespace) -> Exit:
     return init(arguments)
 
 
+def _submit(arguments: argparse.Namespace) -> Exit:
+    from .submit import submit  # brings the builder's modules, which no other command needs
+
+    return submit(arguments)
+
+
 def build_parser() -> _Parser:
     """The whole command line."""
     parser = _Parser(
@@ -183,6 +189,7 @@ def build_parser() -> _Parser:
     verify.add_verify(commands, _shared_flags(verify.OUTPUTS))
     _add_doctor(add)
     _add_init(add)
+    _add_submit(add)
     commands.add_parser("demo", help="the whole house on this machine: see `pingee demo --help`", add_help=False)
     return parser
 
@@ -288,6 +295,19 @@ def _add_init(add: Add) -> None:
     command.add_argument("--check", action="store_true", help="read the document that is there and say what a builder would do, or what is wrong")
     command.add_argument("--type", metavar="TYPE", help="where the files do not say it: python, or a version such as python-3.12")
     command.add_argument("--component", metavar="NAME", help="what runs (default: the directory's name)")
+
+
+def _add_submit(add: Add) -> None:
+    command = add("submit", _submit, "Sign what another CI built and tested with this run's certificate, and give it to the gatekeeper.")
+    command.add_argument("artifact", metavar="LAYOUT", help="directory: an OCI image layout with one artifact")
+    command.add_argument("--results", metavar="DIR", help="JUnit result files (*.xml) of the commit stage")
+    command.add_argument("--definition", metavar="FILE", help="what the CI followed: the job's own file")
+    command.add_argument("--certificate-token-file", metavar="PATH", help="the run's token for audience pingee:certificates:INSTANCE; used once")
+    command.add_argument("--ref", metavar="REF", default="refs/heads/main", help="the git ref that was built (default: refs/heads/main)")
+    command.add_argument("--started", metavar="TIME", help="when the build began, RFC 3339 UTC (default: now)")
+    command.add_argument("--log", metavar="FILE", help="the build log")
+    text = "submit a statement that another signer signed, as it is; may be repeated"
+    command.add_argument("--bundle", metavar="FILE", action="append", default=[], help=text)
 
 
 def _add_override(commands: argparse._SubParsersAction[_Parser], shared: _Parser) -> None:
