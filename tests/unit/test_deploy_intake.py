@@ -1,5 +1,7 @@
 """The intake: what is not signed by the caller's own run, under a trusted builder, is neither logged nor stored."""
 
+from dataclasses import replace
+
 import pytest
 
 from gatekeeper.deploy.calls import CallRefused
@@ -8,6 +10,7 @@ from gatekeeper.model.digest import digest_of
 from gatekeeper.tlog.entry import Intake
 from tests.fakes import frames, signing
 from tests.fakes.house import NEW_COMMIT, OLD_COMMIT, House, _verify_inline, anyio_backend  # noqa: F401
+from tests.fakes.platforms import BUILDERS, SHA, changed, own_issuer, verify
 from tests.fakes.vault_requests import csr
 
 pytestmark = pytest.mark.anyio
@@ -21,9 +24,9 @@ def house():
     return House()
 
 
-def manifest(house, run=None, *, commit=OLD_COMMIT, **changes):
+def manifest(house, signer=None, *, commit=OLD_COMMIT, **changes):
     source = {"repository": signing.REPOSITORY, "commit": commit, "tree": "2" * 40}
-    return (run or house.ca.run(commit=commit)).sign(signing.manifest_statement(artifact=MADE.digest, source=source, **changes))
+    return (signer or house.ca.run(commit=commit)).sign(signing.manifest_statement(artifact=MADE.digest, source=source, **changes))
 
 
 async def chunks(data):
@@ -110,3 +113,69 @@ async def test_two_spellings_of_one_token_id_are_one_token(house):
 async def test_names_that_have_no_place_in_a_certificate_are_refused(house, change):
     await refused(house, "unauthenticated", issue_certificate(house.parts, house.run_caller(**change), "token", b"csr"))
     assert house.database.state.tokens == {}
+
+
+GITLAB = """[issuers.gitlab]
+kind = "gitlab"
+url = "https://gitlab.example.com"
+jwks_url = "https://gitlab.example.com/oauth/discovery/keys"
+algorithms = ["RS256"]
+triggers = ["push"]
+[issuers.gitlab.projects]
+"20" = "hello"
+[issuers.gitlab.builders]
+"gitlab.example.com/my-group/my-project//.gitlab-ci.yml@refs/heads/main" = "https://builders.example/gitlab"
+"""
+
+
+def with_gitlab(house):
+    house.policy.files["issuers.toml"] += GITLAB.encode()
+    house.policy.files["builders.toml"] += (
+        b'[builders."https://builders.example/gitlab"]\nsigner = "x509:builder-ca"\nissuer = "gitlab"\nprojects = ["hello"]\n'
+    )
+    house.policy.load()
+    return verify(changed("gitlab"), own_issuer("gitlab"))
+
+
+async def test_a_gitlab_runs_statements_are_bound_to_its_project_commit_and_job(house):
+    caller = with_gitlab(house)
+    own = {"project": "hello", "commit": SHA, "run": "302", "builder_id": BUILDERS["gitlab"]}
+
+    def bundle(**changed_names):
+        names = own | changed_names
+        return manifest(house, house.ca.run(**names), commit=names["commit"], builder={"id": names["builder_id"]}, run=names["run"], project=names["project"])
+
+    for names, code in (
+        ({"commit": OLD_COMMIT}, "provenance-commit"),
+        ({"run": "303"}, "provenance-commit"),
+        ({"builder_id": signing.BUILDER_ID}, "provenance-commit"),
+        ({"project": "other"}, "provenance-project"),
+    ):
+        await refused(house, code, accept_statement(house.parts, caller, bundle(**names), kinds=ALL))
+    assert (await accept_statement(house.parts, caller, bundle(), kinds=ALL)).artifact == MADE.digest
+
+
+async def test_a_platforms_run_is_relayed_to_its_own_login(house):
+    asked = []
+
+    class Relay:
+        async def issue(self, **names):
+            asked.append((names["builder_id"], names["run_urn"], names["platform"]))
+            return (b"pem",)
+
+    parts = replace(house.parts, relay=Relay())
+    await issue_certificate(parts, with_gitlab(house), "token", csr())
+    await issue_certificate(parts, house.run_caller(), "token", csr())
+    assert asked == [
+        (BUILDERS["gitlab"], f"urn:pingee:run:hello:{SHA}:302", "gitlab"),
+        (signing.BUILDER_ID, f"urn:pingee:run:hello:{OLD_COMMIT}:run-1", ""),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["kubernetes", "zuul", "spiffe"])
+async def test_a_token_without_a_commit_brings_nothing_in(house, kind):
+    caller = verify(changed(kind), own_issuer(kind))
+    await refused(house, "not-authorised", issue_certificate(house.parts, caller, "token", csr()))
+    await refused(house, "not-authorised", accept_statement(house.parts, replace(caller, run="run-1", builder_id=signing.BUILDER_ID), manifest(house), kinds=ALL))
+    await accept_statement(house.parts, house.run_caller(), manifest(house), kinds=ALL)
+    await refused(house, "unknown-manifest", accept_blob(house.parts, caller, MADE.digest, MADE.digest, chunks(MADE.manifest), max_bytes=10**6))

