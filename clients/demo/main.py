@@ -29,7 +29,7 @@ from .machine import MachineLacks, check_machine
 from .postgres import VARIABLE
 from .processes import environment, module
 from .show import show
-from .telling import StepFailed, Telling
+from .telling import EnoughShown, StepFailed, Telling
 from .world import World, read_world
 
 BUILD_S: Final = 120.0
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         return _control(options)
     if options.doctor:
         return _doctor(options)
-    telling = Telling(as_json=options.output == "json")
+    telling = Telling(as_json=options.output == "json", until=options.until)
     signal.signal(signal.SIGTERM, _interrupted)
     try:
         check_machine()
@@ -90,6 +90,10 @@ def _demo(options: argparse.Namespace, directory: Path, telling: Telling) -> int
         figures: dict[str, Any] = {}
         try:
             figures = show(world, telling)
+            if options.until is not None:
+                failure = f"--until {options.until}: there is no such step, so all were shown"
+        except EnoughShown as last:
+            telling.say(f"\nended after {last}, as --until says: the steps behind it were not shown")
         except (StepFailed, GitFailed, subprocess.TimeoutExpired, OSError) as error:
             failure = str(error)
         seconds = time.monotonic() - started
@@ -97,7 +101,7 @@ def _demo(options: argparse.Namespace, directory: Path, telling: Telling) -> int
             print(f"\npingee demo: {failure}\nlogs: {directory}/instances/*/gatekeeper.log (kept with --keep --dir DIR)", file=sys.stderr)
             telling.say(_tail(world))
             print(diagnosis(world), file=sys.stderr)
-        else:
+        elif figures:
             _summary(telling, figures, seconds, options, directory)
         telling.end(ok=failure is None, extra={**figures, "seconds": round(seconds, 2)})
         if options.keep:
@@ -314,6 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--component", metavar="NAME", help="the component's name, as its document has it")
     parser.add_argument("--dir", metavar="DIR", help="keep files here (default: a directory that is removed)")
     parser.add_argument("--keep", action="store_true", help="leave it running, with DIR/env.sh to try commands by hand")
+    parser.add_argument("--until", metavar="STEP", help="end after this step, such as deploy or rollback, and leave out all that comes behind it")
     parser.add_argument("--doctor", action="store_true", help="what `pingee doctor` says of each instance of a demo that was kept")
     parser.add_argument("--stop", action="store_true", help="end a demo that was kept")
     part = parser.add_mutually_exclusive_group()

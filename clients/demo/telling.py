@@ -14,16 +14,23 @@ class StepFailed(RuntimeError):
     """A step did not show what it has to show; the message says what was expected and what was seen."""
 
 
-class Telling:
-    """Collects the steps and prints them as they end."""
+class EnoughShown(Exception):
+    """The step after which the demo was told to end has ended, and showed what it has to show."""
 
-    def __init__(self, *, as_json: bool) -> None:
-        self._json = as_json
+
+class Telling:
+    """Collects the steps and prints them as they end. `until`: the name of the step after which it is enough."""
+
+    def __init__(self, *, as_json: bool, until: str | None = None) -> None:
+        self._json, self._until = as_json, until
         self.steps: list[dict[str, Any]] = []
 
     @contextmanager
     def step(self, name: str, what: str) -> Iterator[dict[str, Any]]:
-        """One step: the block fills the detail that a stranger can check. What it raises is told and ends the demo."""
+        """One step: the block fills the detail that a stranger can check. What it raises is told and ends the demo.
+
+        Raises `EnoughShown` after the last step that is wanted.
+        """
         detail: dict[str, Any] = {}
         started = time.monotonic()
         try:
@@ -32,6 +39,8 @@ class Telling:
             self.add(name, what, time.monotonic() - started, detail, ok=False)
             raise
         self.add(name, what, time.monotonic() - started, detail)
+        if name == self._until:
+            raise EnoughShown(name)
 
     def add(self, name: str, what: str, seconds: float, detail: dict[str, Any], *, ok: bool = True) -> None:
         """Record a step and, for a person, print it."""

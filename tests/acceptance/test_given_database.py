@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from clients.demo import configurations
+from clients.demo.override import override
 from clients.demo.postgres import EmbeddedPostgres, GivenPostgres, ServerFailed, run_sql, with_database
-from tests.fakes.shown_demo import DEMO_S, ROOT
+from clients.demo.restart import restart_mid_deploy
+from clients.demo.steps import Stage
+from clients.demo.telling import EnoughShown, Telling
+from clients.demo.world import read_world
+from tests.fakes.shown_demo import DEMO_S, ROOT, processes_of, run_demo
 
 DATABASES = "select datname from pg_database where not datistemplate order by 1;"
 
@@ -37,16 +43,46 @@ def demo_on(url, *arguments):
     return subprocess.run(argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEMO_S, check=False)
 
 
-def test_the_whole_demo_on_a_given_server_leaves_it_as_it_was(server):
-    before = server.sql(DATABASES)
-    done = demo_on(url_of(server, "maker"))
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "tamper-detected" in done.stdout
-    assert "rollback" in done.stdout
-    assert "database: not shown: its server was given, and is not the demo's to kill" in done.stdout
-    assert "database: goes on: its server was given, and is not the demo's to stop" in done.stdout
+def test_the_demo_on_a_given_server_leaves_it_as_it_was(server, tmp_path, capsys):
+    """To the first deploy and the edited row by the command; then the steps that have more to do with the database, as the command calls them."""
+    before, directory = server.sql(DATABASES), tmp_path / "house"
+    done = demo_on(url_of(server, "maker"), "--until", "tamper-detected", "--keep", "--dir", str(directory))
+    try:
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "tamper-detected" in done.stdout
+        assert "ended after tamper-detected" in done.stdout
+        made = set(server.sql(DATABASES).splitlines()) - set(before.splitlines())
+        assert sorted(name.split("_")[1] for name in made) == ["production", "test"]
+        world = read_world(directory / "world.json")
+        stage, telling = Stage(world), Telling(as_json=False)
+        test, production = world.instance("test"), world.instance("production")
+        configurations.secrets_per_environment(stage, telling, test, production)
+        restart_mid_deploy(stage, telling, test, production)
+        override(stage, telling, production)
+        cleared = stage.pingee(production, "status", telling.steps[-1]["detail"]["cleared_by"], "-o", "json").document()
+        assert (cleared["purpose"], cleared["state"]) == ("rollback", "deployed")
+    finally:
+        stopped = run_demo("--stop", "--dir", str(directory))
+    assert stopped.returncode == 0, stopped.stderr
+    assert processes_of(directory) == []
+    told = capsys.readouterr()
+    assert "database: not shown: its server was given, and is not the demo's to kill" in told.out
+    assert "database: goes on: its server was given, and is not the demo's to stop" in told.out
     assert server.sql(DATABASES) == before
-    assert "canary" not in done.stdout + done.stderr
+    assert "canary" not in done.stdout + done.stderr + told.out + told.err
+
+
+def test_a_step_that_there_is_not_ends_nothing_early():
+    with pytest.raises(EnoughShown, match="^two$"):
+        show_three(Telling(as_json=True, until="two"))
+    assert show_three(Telling(as_json=True, until="four")) == ["one", "two", "three"]
+
+
+def show_three(telling):
+    for name in ("one", "two", "three"):
+        with telling.step(name, "a step"):
+            pass
+    return [step["name"] for step in telling.steps]
 
 
 def test_a_user_who_may_not_create_databases_is_told_in_one_sentence(server, tmp_path):
