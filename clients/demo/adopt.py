@@ -15,7 +15,7 @@ from .steps import Built, Stage
 from .telling import StepFailed, Telling
 from .world import InstanceWorld
 
-LOADED_S: Final = 30.0
+LOADED_S: Final = 60.0
 ARGV: Final = ("./greeter.py", "{port}")
 
 

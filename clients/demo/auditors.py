@@ -18,7 +18,7 @@ from .telling import StepFailed, Telling
 from .trees import served_tree
 from .world import InstanceWorld
 
-WAIT_S: Final = 30.0
+WAIT_S: Final = 60.0
 QUIET_S: Final = 1.5
 """three turns of the publication clock"""
 

@@ -16,7 +16,7 @@ from .steps import Stage
 from .telling import StepFailed, Telling
 from .world import InstanceWorld
 
-LOADED_S: Final = 30.0
+LOADED_S: Final = 60.0
 
 
 def promote_same_digest(stage: Stage, telling: Telling, test: InstanceWorld, production: InstanceWorld) -> None:

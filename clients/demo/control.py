@@ -28,7 +28,7 @@ from .processes import NotReady, Supervised
 MAX_LINE: Final = 1024
 ASK_S: Final = 5.0
 """in which the line has to arrive"""
-ANSWER_S: Final = 90.0
+ANSWER_S: Final = 150.0
 AT_ONCE: Final = 8
 MAX_ANSWER: Final = 64 * 1024
 

@@ -42,7 +42,7 @@ from .world import InstanceWorld
 _NOBODY: Final = digest_of(b"a receipt that nobody ever made")
 _OTHER_WORDS: Final = ("sh", "apply; sh", "pingee-doorkeeper install", "scp -t /tmp", None)
 _OTHER_COMMANDS: Final = ("sh", "")
-PREPARE_S: Final = 30.0
+PREPARE_S: Final = 60.0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from .steps import Stage
 from .telling import StepFailed
 from .world import InstanceWorld
 
-PUBLISHED_S: Final = 20.0
+PUBLISHED_S: Final = 60.0
 
 
 Log = Mapping[int, Any]

@@ -57,7 +57,7 @@ NOTHING: Final = (
 """findings that must begin with 0"""
 
 _PROBE = re.compile(r"probe: ([^:]+): (.*)")
-_CLEAN_S: Final = 5.0
+_CLEAN_S: Final = 30.0
 
 
 @dataclass(frozen=True)

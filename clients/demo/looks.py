@@ -18,7 +18,7 @@ from .telling import StepFailed
 from .thief import Answered
 from .world import InstanceWorld
 
-SETTLE_S: Final = 5.0
+SETTLE_S: Final = 30.0
 _KEPT: Final = ("releases", "settings", "current", "incoming", "processes")
 
 

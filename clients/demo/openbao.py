@@ -27,7 +27,7 @@ from gatekeeper.bootstrap import VaultState, vault_state
 from .certificate import make_certificate
 from .ports import held_ports
 
-START_S: Final = 30.0
+START_S: Final = 60.0
 STOP_S: Final = 10.0
 _POLL_S: Final = 0.05
 

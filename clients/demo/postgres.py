@@ -25,7 +25,7 @@ from typing import Final, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 USER: Final = "pingee"
-START_S: Final = 30.0
+START_S: Final = 60.0
 STOP_S: Final = 10.0
 STARTS: Final = 10
 RESTART_S: Final = 0.3

@@ -27,7 +27,7 @@ from .ports import HOST
 from .postgres import EmbeddedPostgres
 from .processes import NotReady, Supervised, end, module, spawn
 
-READY_S: Final = 30.0
+READY_S: Final = 60.0
 _POLL_S: Final = 0.05
 
 

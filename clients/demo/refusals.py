@@ -13,13 +13,14 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from ssl import create_default_context
-from typing import Any
+from typing import Any, Final
 
 from .postgres import run_sql
 from .steps import Built, Stage
 from .telling import StepFailed, Telling
 from .world import InstanceWorld
 
+REASON_S: Final = 60.0
 
 def deny_unsigned(stage: Stage, telling: Telling, production: InstanceWorld, built: Built) -> int:
     """A manifest signed by nobody."""
@@ -150,7 +151,7 @@ def _config_file(instance: InstanceWorld, built: Built) -> Path:
 
 
 def _wait_for_reason(stage: Stage, instance: InstanceWorld, ping: str, reason: str) -> Any:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + REASON_S
     while time.monotonic() < deadline:
         found = stage.look(instance, ping)
         if reason in found["reasons"]:

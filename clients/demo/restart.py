@@ -24,10 +24,10 @@ from .world import InstanceWorld
 
 PARTS: Final = ("gatekeeper-production", "database", "vault", "target-production")
 CHANGE: Final = "I" + "6" * 40
-GRACE_S: Final = 60
+GRACE_S: Final = 180
 """how long the version may be held, far longer than it is"""
-MIDDLE_S: Final = 30.0
-END_S: Final = 60.0
+MIDDLE_S: Final = 60.0
+END_S: Final = 120.0
 _POLL_S: Final = 0.02
 _ASK_AGAIN_S: Final = 0.1
 _OVER: Final = ("denied", "failed", "rolled-back", "unresponsive", "cancelled")

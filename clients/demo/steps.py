@@ -228,7 +228,7 @@ class Stage:
             raise StepFailed(f"the ping {ping} cannot be read: {answer.status} {answer.code}")
         return answer.document()
 
-    def wait_for(self, instance: InstanceWorld, ping: str, state: str, *, seconds: float = 60) -> Any:
+    def wait_for(self, instance: InstanceWorld, ping: str, state: str, *, seconds: float = 120) -> Any:
         """The ping in this state; another end, or the deadline, fails the step."""
         deadline = time.monotonic() + seconds
         while True:

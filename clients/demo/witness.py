@@ -17,7 +17,7 @@ from .instance import DemoInstance
 from .ports import HOST
 from .processes import NotReady, end, environment, module, spawn
 
-READY_S: Final = 30.0
+READY_S: Final = 60.0
 _POLL_S: Final = 0.02
 
 

@@ -31,7 +31,7 @@ def repository(directory, document):
 def build(*arguments):
     argv = [sys.executable, "-m", "builder.cli", "run", *map(str, arguments)]
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
-    return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def last_line(done):

@@ -27,7 +27,7 @@ def gatekeeper(*arguments, credentials=None, **options):
 
 
 def ended(process):
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 

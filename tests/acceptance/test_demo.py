@@ -197,7 +197,7 @@ def test_pages_are_readable_without_a_login_and_say_what_runs(demo):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     pages = {"/": "", "/running": ask(demo, "running")[0]["commit"], f"/pings/{demo.step('deploy')['ping']}": demo.step("build")["commit"]}
     for path, commit in pages.items():
-        with opener.open(production(demo).url + path, timeout=10) as answer:
+        with opener.open(production(demo).url + path, timeout=30) as answer:
             text = answer.read().decode()
             assert answer.headers["Content-Type"].startswith("text/html")
             assert commit[:12] in text
@@ -206,16 +206,16 @@ def test_pages_are_readable_without_a_login_and_say_what_runs(demo):
 
 def test_operator_endpoints_answer_on_their_own_bind(demo):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(production(demo).operator_url + "/readyz?verbose", timeout=10) as answer:
+    with opener.open(production(demo).operator_url + "/readyz?verbose", timeout=30) as answer:
         assert b"database ok" in answer.read()
-    with opener.open(production(demo).operator_url + "/metrics", timeout=10) as answer:
+    with opener.open(production(demo).operator_url + "/metrics", timeout=30) as answer:
         assert b"pingee_log_tree_size" in answer.read()
 
 
 def test_env_file_lets_a_reader_try_the_commands(demo):
     env = Path(demo.world.directory) / "env.sh"
     script = f". {env}; pingee running; PINGEE_TOKEN_FILE=$PINGEE_PEOPLE/olga/production.token pingee whoami -o json"
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, timeout=60, env={"PATH": "/usr/bin:/bin"})
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, timeout=120, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr
     assert "production" in done.stdout
     assert '"groups": [\n    "operators"' in done.stdout or "operators" in done.stdout

@@ -91,7 +91,7 @@ def test_what_was_adopted_runs_again_and_is_said_not_to_be_built_by_ci(demo):
     detail, name = demo.step("shadow-adopt"), demo.world.second.name
     row = runs(demo)
     assert (row["artifact"], row["purpose"], row["commit"], row["ping_id"]) == (detail["adopted"], "rollback", None, detail["rollback_ping"])
-    with urllib.request.urlopen(production(demo).second_url + "/", timeout=10) as answer:
+    with urllib.request.urlopen(production(demo).second_url + "/", timeout=30) as answer:
         assert "version 0" in answer.read().decode()
     assert "adopted, not built by CI" in demo.stage.pingee(production(demo), "running", "production").out
     chain = ask(demo, "provenance", f"production/{name}")

@@ -83,7 +83,7 @@ def test_the_copy_is_the_served_log_and_a_changed_byte_of_it_is_found(demo, tmp_
     data[40] ^= 1
     file.write_bytes(bytes(data))
     command = [sys.executable, "-m", "clients.offline", "fsck", str(copy), "--log-policy", production(demo).log_policy]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, "NOT SOUND: entry 0" in done.stdout) == (3, True), done
 
 

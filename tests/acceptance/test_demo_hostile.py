@@ -28,7 +28,7 @@ def log(demo, detail):
     instance = demo.world.instance("production")
     context = ssl.create_default_context(cafile=instance.ca_file)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    with opener.open(f"{instance.url}/v1/artifacts/{detail['artifacts'][0]}/log", timeout=10) as answer:
+    with opener.open(f"{instance.url}/v1/artifacts/{detail['artifacts'][0]}/log", timeout=30) as answer:
         return answer.read(), answer.headers
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.demo.health import GRACE_S
 from tests.fakes.shown_demo import ROOT, run_demo
 
 PARTS = ("gatekeeper-production", "database", "vault", "target-production")
@@ -52,7 +53,7 @@ def page(demo, path):
     instance = demo.world.instance("production")
     context = ssl.create_default_context(cafile=instance.ca_file)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    with opener.open(instance.url + path, timeout=10) as answer:
+    with opener.open(instance.url + path, timeout=30) as answer:
         return answer.read().decode()
 
 
@@ -107,7 +108,7 @@ def test_the_ping_says_what_happened_what_runs_and_what_to_do(demo):
     detail = demo.step("health-rollback")
     explained = ask(demo, "explain", detail["ping"])
     assert explained["headline"] == "ROLLED BACK"
-    assert explained["detail"] == f"not healthy within 3 s: last answer none; {detail['restored']} runs again"
+    assert explained["detail"] == f"not healthy within {GRACE_S} s: last answer none; {detail['restored']} runs again"
     assert explained["next_step"]["who"] == "developer"
     shown = page(demo, f"/pings/{detail['ping']}")
     assert all(text in shown for text in ("ROLLED BACK", f"{detail['restored']} runs again", "health-failed", "mend it, ping the new build"))

@@ -12,7 +12,7 @@ import pytest
 from clients.demo.diagnosis import diagnosis
 from tests.fakes.shown_demo import run_demo
 
-WELL_S = 60
+WELL_S = 120
 VAULT_PARTS = {"vault-log", "vault-decide", "vault-act", "vault-clock"}
 
 
@@ -111,7 +111,7 @@ def test_a_policy_that_nobody_signed_is_named_and_the_old_one_stays(demo, tmp_pa
 
     def git(*arguments, cwd=work):
         command = ["git", "-c", "user.name=mallory", "-c", "user.email=m@x", *arguments]
-        return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+        return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
     git("clone", "-q", "-b", branch, str(remote), str(work), cwd=tmp_path)
     before = git("rev-parse", "HEAD")
@@ -141,6 +141,6 @@ def test_a_house_that_was_not_kept_is_said_so(directory, tmp_path):
 
 def test_the_environment_of_a_kept_house_is_enough_for_the_doctor(demo):
     script = f". {demo.world.directory}/env.sh; PINGEE_TOKEN_FILE=$PINGEE_PEOPLE/olga/production.token pingee doctor -o json"
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, timeout=60, env={"PATH": "/usr/bin:/bin"})
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, timeout=120, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 0, done.stdout
     assert "vault-act" in {check["name"] for check in json.loads(done.stdout)["checks"]}

@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.shown_demo import ROOT, processes_of
 
-END_S = 60
+END_S = 90
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])

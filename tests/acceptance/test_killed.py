@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 TRIES = 6
-RESTART_S = 30
+RESTART_S = 90
 
 
 def pid_of(instance):
@@ -28,7 +28,7 @@ async def stopped_at(url, pid, ping, state):
     """Stop the gatekeeper as soon as the ping shows this state; whether it still shows it once nothing moves."""
     connection = await asyncpg.connect(url)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             now = await connection.fetchval("select state from ping where id = $1", ping)
             if now == state:
@@ -71,7 +71,7 @@ def test_killed_in_the_middle_of_a_deploy_it_ends_deployed_exactly_once(demo, st
         pytest.fail(f"the ping was never caught in state {state}")
     wait_for_another(production, killed)
     demo.stage.start("gatekeeper-production")  # returns when it is ready
-    found = demo.stage.wait_for(production, ping, "deployed", seconds=90)
+    found = demo.stage.wait_for(production, ping, "deployed", seconds=120)
     log = published(demo, production, found["outcome_index"])
     allows = [i for i, e in enumerate(log) if e["kind"] == "decision" and e["ping_id"] == ping and e["verdict"] == "Allow"]
     outcomes = [e for e in log if e["kind"] == "outcome" and e["of"]["index"] in allows]
@@ -86,7 +86,7 @@ def test_killed_in_the_middle_of_a_deploy_it_ends_deployed_exactly_once(demo, st
 
 def published(demo, instance, index):
     """Every entry of the log, once a published checkpoint covers this index."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         log = [json.loads(line.split("\t", 1)[1]) for line in demo.stage.pingee(instance, "log", "tail", "-n", "1000").out.splitlines()]
         if len(log) > index:

@@ -42,7 +42,7 @@ def test_a_replica_that_lost_a_login_stops_with_2_and_says_which(demo):
     secrets = {name: bootstrap.mint_wrapped(address, supervisor, f"production-{name}") for name in ("log", "decide", "act")}
     line = json.dumps({name: {"role_id": secret.role_id, "token": secret.wrapping_token} for name, secret in secrets.items()})
     done = subprocess.run(
-        [sys.executable, "-c", REPLICA, str(config)], cwd=ROOT, input=line + "\n", capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-c", REPLICA, str(config)], cwd=ROOT, input=line + "\n", capture_output=True, text=True, timeout=120, check=False,
         env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr[-3000:]

@@ -192,7 +192,7 @@ def test_a_process_that_shows_a_secret_is_found_and_a_workload_of_its_own_is_not
         child.stdout.readline()
         assert search_processes(planted) == {Leak("planted", f"{where} of process {child.pid}")}
         assert search_processes(planted, besides=[child.pid]) == set()
-        child.communicate(timeout=20)
+        child.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("column", ["text", "bytea", "jsonb"])

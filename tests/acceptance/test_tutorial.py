@@ -10,7 +10,7 @@ from pathlib import Path
 
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
 LINES_OF_A_PAGE = 100
-TUTORIAL_S = 180
+TUTORIAL_S = 400
 
 
 def blocks():

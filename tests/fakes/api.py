@@ -21,7 +21,7 @@ from tests.fakes.house import DEPLOYER_GROUP, INSTANCE, OPERATOR_GROUP, PEOPLE, 
 from tests.fakes.running_log import ORIGIN, log_key, running_log
 from tests.fakes.vault import FakeLogVault
 
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import trio
 from clients.demo.postgres import EmbeddedPostgres
 from gatekeeper.postgres import migrate
 
-
 MEMORY = Path("/dev/shm")
 ROOM = 2 << 30
 """bytes that two workers' servers need at most: their write-ahead logs, and one small database at a time"""

@@ -68,7 +68,7 @@ class InstalledDoorkeeper:
         return self.status()["components"][0]
 
     def page(self) -> str:
-        with urlopen(f"http://127.0.0.1:{self.port}/", timeout=5) as answer:
+        with urlopen(f"http://127.0.0.1:{self.port}/", timeout=30) as answer:
             return answer.read().decode()
 
     def state(self) -> bytes:

@@ -25,7 +25,7 @@ from tests.fakes.doorkeepers import ROOT, InstalledDoorkeeper, free_port
 from tests.fakes.peers import peer
 from tests.fakes.ssh_host import USER, SshHost
 
-START_S = 10.0
+START_S = 60.0
 
 _SHELL = """#!{python} -I
 import sys

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import trio
 
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def running_vault(directory, *, keep_root=False, foreign=()):
     bao = trio.run(openbao.start, directory / "vault")
     try:
         secrets = bootstrap.initialise(bao.address)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while bootstrap.vault_state(bao.address) is not bootstrap.VaultState.READY:
             assert time.monotonic() < until
             time.sleep(0.05)

@@ -14,7 +14,7 @@ from clients.demo.steps import Stage
 from clients.demo.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO_S = 300
+DEMO_S = 580
 
 
 @dataclass(frozen=True)

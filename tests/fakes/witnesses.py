@@ -103,7 +103,7 @@ class RunningWitness:
         self.name, self.url, self._process, self._port = directory.name, "", None, 0
 
     def command(self, word, *more, code=0):
-        done = subprocess.run([*PROGRAM, word, str(self.directory), *more], capture_output=True, cwd=ROOT, timeout=30, check=False)
+        done = subprocess.run([*PROGRAM, word, str(self.directory), *more], capture_output=True, cwd=ROOT, timeout=60, check=False)
         assert done.returncode == code, done.stderr.decode()
         return done.stdout.decode()
 
@@ -124,7 +124,7 @@ class RunningWitness:
 
     def kill(self, *, gently=False):
         (self._process.terminate if gently else self._process.kill)()
-        code = self._process.wait(timeout=10)
+        code = self._process.wait(timeout=60)
         self._process.stdout.close()
         self.log.close()
         self._process = None

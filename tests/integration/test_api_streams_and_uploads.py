@@ -135,7 +135,7 @@ async def test_prefer_wait_answers_at_the_change_and_not_before(api):
     for prefer in ("", "wait=0", "wait=-1", "wait=x", "respond-async", "wait=1000"):
         if prefer != "wait=1000":
             assert (await api.get(f"/v1/pings/{ping.id}", prefer=prefer)).json["state"] == "received"
-    assert trio.current_time() - began < 3
+    assert trio.current_time() - began < 20
     began = trio.current_time()
     assert (await api.get(f"/v1/pings/{ping.id}", prefer="respond-async, wait=1")).json["state"] == "received"
     assert trio.current_time() - began >= 1

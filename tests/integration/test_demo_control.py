@@ -13,7 +13,7 @@ import trio
 from clients.demo.control import MAX_LINE, Controlled, ControlRefused, Do, ask_keeper, serve_control
 from clients.demo.processes import NotReady, Supervised
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 class FakeProgram:

@@ -117,7 +117,7 @@ async def test_a_vault_whose_roles_go_that_is_sealed_and_then_stopped(vault):
         assert found[Part.VAULT_ACT].sentence.startswith("the vault refuses the login act: its role or policy is missing")
         assert "bootstrap --plan" in found[Part.VAULT_ACT].remedy
         root.write("sys/seal")
-        with trio.fail_after(20):  # it answers before it has sealed itself
+        with trio.fail_after(60):  # it answers before it has sealed itself
             while (found := await asked.told(*VAULT))[Part.VAULT].code != "vault-sealed":  # noqa: ASYNC110 -- a foreign server is waited for
                 await trio.sleep(0.05)
         found = await asked.told(*VAULT)

@@ -146,7 +146,7 @@ async def test_a_host_that_starts_again_starts_its_workloads_again(tmp_path, tar
         with running_host(door) as host:
             status = await target.status(host.address, host.credential(ANY), ANY)
             assert status.component("hello").running == artifact.digest
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 while True:
                     try:
                         assert await trio.to_thread.run_sync(door.page) == "none 1"

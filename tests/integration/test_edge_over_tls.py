@@ -23,7 +23,7 @@ from tests.fakes.raw_http import Server, read_answer
 
 pytestmark = pytest.mark.anyio
 
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ async def _log(database, postgres, disk):
             return None
 
         async def ended(ping, state):
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while (found := await state_of(ping)) is not state:
                     assert found is None or not found.ended, found
                     await trio.sleep(0.1)
@@ -117,7 +117,7 @@ async def _log(database, postgres, disk):
         disk.free()
         if postgres._process.poll() is not None:  # it may have given up where its write-ahead log found no room: a supervisor starts it again
             postgres.start()
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while (again := await asked(second, "k2")).status != 202:  # noqa: ASYNC110 -- the server says when
                 await trio.sleep(0.2)
         await ended(again.json["id"], State.DEPLOYED)
@@ -125,7 +125,7 @@ async def _log(database, postgres, disk):
         assert (await api.post("/v1/artifacts", api.run_token(), intake)).status == 202
         entry_id, body = left_over
         acknowledged[entry_id] = (body, await api.log.append(body, entry_id=entry_id, kind="intake"))
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await api.log.prove(acknowledged[entry_id][1].index)
         newest = await check_served(api.log, vault, older=note)
         store = database.log(api.parts.origin)
@@ -187,7 +187,7 @@ async def store(directory):
 async def _uploaded(api, path, data):
     """Send in pieces that the peer may stop reading."""
     stream = Stream(await trio.open_tcp_stream("127.0.0.1", api.port))
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with stream:
             return await _sent(api, stream, path, data)
 

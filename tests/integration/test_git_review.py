@@ -198,7 +198,7 @@ async def test_a_repository_of_another_user_is_read_because_it_is_configured(rep
 
 async def test_a_command_has_a_deadline_and_its_children_end(tmp_path):
     git = open_git(tmp_path / "state")
-    with trio.fail_after(8), pytest.raises(Unavailable, match="took more than"):
+    with trio.fail_after(30), pytest.raises(Unavailable, match="took more than"):
         await git.run("-c", f"alias.wait=!echo $$ > {tmp_path}/pid; sleep 60; true", "wait", deadline_s=0.5)
     pid = int((tmp_path / "pid").read_text())
     with pytest.raises(ProcessLookupError):
@@ -207,7 +207,7 @@ async def test_a_command_has_a_deadline_and_its_children_end(tmp_path):
 
 async def test_output_is_bounded(tmp_path):
     git = open_git(tmp_path / "state")
-    with trio.fail_after(8), pytest.raises(Unavailable, match="printed more than"):
+    with trio.fail_after(30), pytest.raises(Unavailable, match="printed more than"):
         await git.run("-c", "alias.talk=!yes", "talk", max_output=MAX_OUTPUT)
 
 

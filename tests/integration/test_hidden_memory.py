@@ -52,7 +52,7 @@ def test_the_environment_becomes_roots_and_no_core_may_be_written():
         if os.getuid() != 0:
             with pytest.raises(PermissionError):
                 environ.read_bytes()
-        child.communicate("\n", timeout=20)
+        child.communicate("\n", timeout=60)
 
 
 def test_a_process_that_dies_leaves_no_core(tmp_path):

@@ -52,7 +52,7 @@ def running(repository, commit):
             yield process, live
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def lines_until(live, words):
@@ -181,17 +181,17 @@ def test_a_tree_that_unfolds_to_thousands_of_millions_of_files_is_not_unfolded(r
 
 
 def test_a_build_that_sleeps_is_ended_with_everything_it_started(repository):
-    """MAXBUILDTIME: the limit of two seconds holds for `sleep 999` and for a child that left its session."""
+    """MAXBUILDTIME: the limit of five seconds holds for `sleep 999` and for a child that left its session."""
     mark = f"{os.getpid()}999"
-    commit = repository.commit({".pipeline/config.yaml": document([f"setsid sleep {mark} & echo started; sleep {mark}"], timeout="2s")})
+    commit = repository.commit({".pipeline/config.yaml": document([f"setsid sleep {mark} & echo started; sleep {mark}"], timeout="5s")})
     with running(repository, commit) as (process, live):
         lines_until(live, "started")
         # Both have been started; that each has become `sleep` may take a moment more.
-        until = time.monotonic() + 1.5
+        until = time.monotonic() + 4.5
         while (seen := len(alive(mark))) < 2 and time.monotonic() < until:
             time.sleep(0.01)
         assert seen == 2
-        assert process.wait(15) == 3
+        assert process.wait(60) == 3
         assert '"code": "stage-timeout"' in process.stdout.read()
         assert alive(mark) == []
 

@@ -96,13 +96,13 @@ async def durable(url, vault):
 
 def stopped(process):
     assert process.stdout.readline() == "stopped\n", process.stderr.read()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-def ended(process, within=60):
+def ended(process, within=120):
     _, said = process.communicate(timeout=within)
     assert process.returncode == 0, said
 
@@ -154,7 +154,7 @@ def test_of_two_replicas_at_work_one_is_killed_three_times(played):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

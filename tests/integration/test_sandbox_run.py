@@ -240,20 +240,20 @@ def test_a_linked_document_is_refused(repository):
 
 def test_the_log_is_live(repository):
     script = "mkdir out; : > out/x; echo first; until [ -e /tmp/never ]; do sleep 0.1; done"
-    revision = commit(repository, {".pipeline/config.yaml": pipeline([script], ["true"], "2s")})
+    revision = commit(repository, {".pipeline/config.yaml": pipeline([script], ["true"], "6s")})
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     command = [sys.executable, "-P", "-m", "builder.cli", "run", str(repository), revision, "--no-submit"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         line = process.stderr.readline()
         url = line.split()[-1]
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             lines = [answer.readline().decode(), answer.readline().decode()]
             assert process.poll() is None
             assert lines[1] == "first\n", lines
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(url + "x", timeout=10)
-        assert process.wait(20) == 3
+            urllib.request.urlopen(url + "x", timeout=30)
+        assert process.wait(60) == 3
     finally:
         process.kill()
         process.wait()

@@ -261,7 +261,7 @@ async def test_a_closed_session_is_refused_and_a_renewed_one_lives(house):
     with pytest.raises(Denied):
         await gone.sign(b"x\n")
     session._lease_s = 0.03
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         await session.run()
     assert session.lost.is_set()
 
@@ -436,7 +436,7 @@ def test_the_vault_dies_with_the_process_that_started_it(tmp_path):
     command = [sys.executable, "-c", program, str(tmp_path / "vault")]
     run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."}, timeout=60)
     status = Path(f"/proc/{int(run.stdout)}/stat")
-    until = time.monotonic() + 15
+    until = time.monotonic() + 60
     while status.exists() and " Z " not in status.read_text():
         assert time.monotonic() < until, "the vault outlived its starter"
         time.sleep(0.05)
