@@ -12,6 +12,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, settings
 
+from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.requirement_ids import ATTACKS, REQUIREMENTS, read_attacks, read_table
 
 _TESTS = Path(__file__).parent

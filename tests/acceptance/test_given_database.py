@@ -14,7 +14,7 @@ from clients.demo.override import override
 from clients.demo.postgres import EmbeddedPostgres, GivenPostgres, ServerFailed, run_sql, with_database
 from clients.demo.restart import restart_mid_deploy
 from clients.demo.steps import Stage
-from clients.demo.telling import EnoughShown, Telling
+from clients.demo.telling import Telling
 from clients.demo.world import read_world
 from tests.fakes.shown_demo import DEMO_S, ROOT, processes_of, run_demo
 
@@ -70,19 +70,6 @@ def test_the_demo_on_a_given_server_leaves_it_as_it_was(server, tmp_path, capsys
     assert "database: goes on: its server was given, and is not the demo's to stop" in told.out
     assert server.sql(DATABASES) == before
     assert "canary" not in done.stdout + done.stderr + told.out + told.err
-
-
-def test_a_step_that_there_is_not_ends_nothing_early():
-    with pytest.raises(EnoughShown, match="^two$"):
-        show_three(Telling(as_json=True, until="two"))
-    assert show_three(Telling(as_json=True, until="four")) == ["one", "two", "three"]
-
-
-def show_three(telling):
-    for name in ("one", "two", "three"):
-        with telling.step(name, "a step"):
-            pass
-    return [step["name"] for step in telling.steps]
 
 
 def test_a_user_who_may_not_create_databases_is_told_in_one_sentence(server, tmp_path):

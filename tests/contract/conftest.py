@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 import pytest
 
 from gatekeeper.postgres import open_database
-from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.fakes.records import NOW
 from tests.fakes.stores import FakeDatabase
 

@@ -24,7 +24,7 @@ from tests.fakes.vault import FakeActVault, FakeDecideVault, FakeLogVault, FakeR
 from tests.fakes.vault_house import BUILDER, CANARY, COMMIT, RUN
 from tests.fakes.vault_requests import csr, openssh
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("vault-ports")]  # one worker, one vault
 RECEIPT = digest_of(b"receipt")
 
 

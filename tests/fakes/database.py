@@ -1,6 +1,6 @@
 """A real PostgreSQL for tests: one server for the session, one fresh migrated database for each test, copied from a template.
 
-Use it with `pytest_plugins`-free imports in a conftest: `from tests.fakes.database import database_url, postgres_server  # noqa: F401`.
+tests/conftest.py has its fixtures, and nobody else imports them: a session's fixture is one for each module that imports it, and so would the server be.
 """
 
 import os

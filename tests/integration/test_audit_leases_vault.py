@@ -17,6 +17,8 @@ from tests.fakes import log_directory
 from tests.fakes.running_vault import running_vault
 from tests.fakes.vault_thefts import ADOPTED, TARGET, play
 
+pytestmark = pytest.mark.xdist_group("vault-audit")  # one worker, one vault
+
 GOLDEN = Path(__file__).parents[1] / "assets" / "log"
 
 

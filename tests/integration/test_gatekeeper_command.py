@@ -27,7 +27,6 @@ from gatekeeper.tlog.merkle import leaf_hash
 from gatekeeper.tlog.note import encode_vkey
 from gatekeeper.tlog.tile import TileEdge
 from tests.fakes import log_directory
-from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.fakes.git_repositories import Repository, make_key, signers_line
 from tests.fakes.layout_text import GOOD as LAYOUT
 from tests.fakes.vault_house import CiPlatform
@@ -101,7 +100,7 @@ def configuration(directory, url="postgresql://nobody:canary-password@127.0.0.1:
     return file
 
 
-def test_migrate_applies_once_and_then_has_nothing_to_change(postgres_server, tmp_path):  # noqa: F811
+def test_migrate_applies_once_and_then_has_nothing_to_change(postgres_server, tmp_path):
     url = postgres_server.postgres.create_database("migrate_me")
     try:
         file = configuration(tmp_path, url)
@@ -121,7 +120,7 @@ def test_a_database_that_is_away_is_one_sentence_without_its_password(tmp_path, 
 
 
 @pytest.fixture
-def logged(database_url, tmp_path):  # noqa: F811
+def logged(database_url, tmp_path):
     """A log of 300 signed rows and ten that are not signed yet, with an older checkpoint kept outside; `(configuration, url)`."""
 
     async def fill():

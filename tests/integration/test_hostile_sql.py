@@ -13,7 +13,6 @@ from gatekeeper.model.label import Viewer
 from gatekeeper.postgres import open_database
 from tests.fakes import signing
 from tests.fakes.api import CI, running_api
-from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.fakes.house import COMPONENT, ENVIRONMENT, House
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +40,7 @@ def name_of(url):
 
 
 @pytest.fixture
-async def house(database_url):  # noqa: F811
+async def house(database_url):
     async with served(database_url) as (api, database):
         yield api, database
 
@@ -64,7 +63,7 @@ def answered(answer, *codes):
     return answer
 
 
-async def test_statements_in_every_text_field_are_texts(postgres_server, database_url):  # noqa: F811
+async def test_statements_in_every_text_field_are_texts(postgres_server, database_url):
     sql, name = postgres_server.postgres.sql, name_of(database_url)
     tables = sql(TABLES, database=name)
     async with served(database_url) as (api, database):
@@ -123,7 +122,7 @@ async def test_a_nul_and_what_is_no_text_at_all_reach_no_statement(house):
     answered(await api.get("/v1/running", token))
 
 
-async def test_a_connection_whose_transaction_was_cancelled_comes_back_clean(postgres_server, database_url):  # noqa: F811
+async def test_a_connection_whose_transaction_was_cancelled_comes_back_clean(postgres_server, database_url):
     sql, name = postgres_server.postgres.sql, name_of(database_url)
     async with open_database(database_url, pool_size=1) as database:
         await database.log("o").load_head()

@@ -37,14 +37,13 @@ from gatekeeper.verify.dsse import envelope_json, pae
 from gatekeeper.verify.order import LogOrder, OrderAction, encode_log_order
 from gatekeeper.verify.receipt import parse_receipt_key, receipt_spki
 from tests.fakes import frames
-from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.fakes.doorkeepers import installed
 from tests.fakes.house import House
 from tests.fakes.orders import signed
 from tests.fakes.running_log import opening
 from tests.fakes.running_vault import running_vault
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("vault-keys")]  # one worker, one vault
 ORIGIN = "test.demo/log/2026"
 OVERLAP_S = 12
 
@@ -141,7 +140,7 @@ def remembered(door):
     return load_memory(door.place).checkpoint.size
 
 
-async def test_both_keys_are_rotated_and_a_doorkeeper_that_knows_the_old_ones_follows(vault, database_url, tmp_path):  # noqa: F811
+async def test_both_keys_are_rotated_and_a_doorkeeper_that_knows_the_old_ones_follows(vault, database_url, tmp_path):
     operator, replica = Operator(vault), Replica(vault, database_url)
     old_vkey, old_pem = operator.vkey(operator.public("deploylog")), operator.public("receipt")
     before = settings_of(old_vkey, old_pem, key_version=1)

@@ -14,7 +14,6 @@ from gatekeeper.tlog.checkpoint import open_checkpoint
 from gatekeeper.tlog.consistency import parse_growth, verify_growth
 from gatekeeper.tlog.merkle import verify_inclusion
 from gatekeeper.tlog.proof import parse_proof
-from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.fakes.honest_log import assert_honest, some_entry
 from tests.fakes.running_log import ORIGIN, check_served, log_key, running_log
 from tests.fakes.vault import FakeLogVault
@@ -63,7 +62,7 @@ class Hammer:
             await trio.sleep(0.005)  # a proof out of memory gives nobody else a turn
 
 
-async def test_writers_and_verifying_readers_on_two_replicas(database_url):  # noqa: F811
+async def test_writers_and_verifying_readers_on_two_replicas(database_url):
     vault = FakeLogVault()
     key = await log_key(vault)
     plan = plan_of(key, FakeWitness("w1", [key]), FakeWitness("w2", [key]))

@@ -18,7 +18,6 @@ from gatekeeper.ports.log import Appended
 from gatekeeper.postgres.log_check import check_rows
 from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.tlog.signature import ed25519_vkey
-from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.fakes.file_vault import FileVault
 from tests.fakes.honest_log import DurableLog, assert_honest, some_entry
 from tests.fakes.running_log import ORIGIN
@@ -108,7 +107,7 @@ def ended(process, within=120):
 
 
 @pytest.fixture
-def played(postgres_server, database_url, tmp_path):  # noqa: F811
+def played(postgres_server, database_url, tmp_path):
     return Played(postgres_server.postgres, database_url, tmp_path)
 
 

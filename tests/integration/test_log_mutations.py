@@ -27,8 +27,9 @@ from gatekeeper.tlog.merkle import leaf_hash
 from gatekeeper.tlog.note import Note, NoteSignature, ed25519_vkey, encode_note, parse_note
 from gatekeeper.tlog.tile import TileEdge
 from tests.fakes import log_directory
-from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.fakes.log_directory import ORIGIN, VKEY
+
+pytestmark = pytest.mark.xdist_group("log-mutations")  # one worker, one export
 
 SIZE, OLDER = 600, 300
 LOG = log_directory.entries(SIZE)
@@ -209,7 +210,7 @@ def fsck(tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def exported(postgres_server, tmp_path_factory):  # noqa: F811
+def exported(postgres_server, tmp_path_factory):
     """The files of `export-log` over the honest rows."""
     name, url = postgres_server.fresh()
     try:
@@ -281,7 +282,7 @@ def test_over_http(fsck, web, exported, older, name):
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_in_the_rows_themselves(database_url, name):  # noqa: F811
+def test_in_the_rows_themselves(database_url, name):
     deed, _, expected = TABLE[name]
     fill(database_url)
     done_to_rows(database_url, deed)
@@ -295,7 +296,7 @@ def test_in_the_rows_themselves(database_url, name):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_a_forged_checkpoint_is_refused_by_every_reader(tmp_path, fsck, web, exported, older, database_url, name):  # noqa: F811
+def test_a_forged_checkpoint_is_refused_by_every_reader(tmp_path, fsck, web, exported, older, database_url, name):
     files = exported | {"checkpoint": FORGED[name]}
     url, ca, shown = web
     shown.clear()
@@ -311,7 +312,7 @@ def test_a_forged_checkpoint_is_refused_by_every_reader(tmp_path, fsck, web, exp
 
 
 @pytest.mark.parametrize("name", ["an older copy restored", "an older copy restored, and grown anew"])
-def test_without_an_older_checkpoint_a_cut_tail_cannot_be_told_and_that_is_said_in_words(tmp_path, fsck, web, exported, database_url, name):  # noqa: F811
+def test_without_an_older_checkpoint_a_cut_tail_cannot_be_told_and_that_is_said_in_words(tmp_path, fsck, web, exported, database_url, name):
     deed = TABLE[name][0]
     files = done_to_files(exported, deed)
     url, ca, shown = web
@@ -327,7 +328,7 @@ def test_without_an_older_checkpoint_a_cut_tail_cannot_be_told_and_that_is_said_
     assert (report.sound, report.tail.value) == (True, "cannot tell: no older checkpoint")
 
 
-def test_an_export_of_rows_that_were_meddled_with_shows_no_new_checkpoint(tmp_path, database_url):  # noqa: F811
+def test_an_export_of_rows_that_were_meddled_with_shows_no_new_checkpoint(tmp_path, database_url):
     fill(database_url)
     done_to_rows(database_url, TABLE["an entry edited with all tiles above"][0])
     with pytest.raises(LogRefused, match="do not have the root that was signed at size 600"):

@@ -17,7 +17,6 @@ from gatekeeper.postgres import SchemaMismatch, UnsafeDatabase, migrate, open_da
 from gatekeeper.postgres.migrate import shipped_migrations
 from gatekeeper.postgres.queries import DIRECTORY, load_queries
 from gatekeeper.tlog.merkle import CompactRange, leaf_hash
-from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.fakes.records import NOW, new_ping
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +36,7 @@ def eventually(condition, *, within=10.0):
     return wait()
 
 
-async def test_the_pool_and_the_session_come_back_after_kill_minus_nine(postgres_server, database_url):  # noqa: F811
+async def test_the_pool_and_the_session_come_back_after_kill_minus_nine(postgres_server, database_url):
     async with open_database(database_url) as database:
         ping, _ = await database.pings.create(new_ping())
         await database.pings.claim_due(NOW, 1)
@@ -67,7 +66,7 @@ async def test_the_pool_and_the_session_come_back_after_kill_minus_nine(postgres
                 await changes.wait(5)
 
 
-async def test_a_session_cut_by_the_server_loses_its_claims(postgres_server, database_url):  # noqa: F811
+async def test_a_session_cut_by_the_server_loses_its_claims(postgres_server, database_url):
     async with open_database(database_url) as database:
         ping, _ = await database.pings.create(new_ping())
         assert await database.pings.claim_due(NOW, 1)
@@ -85,7 +84,7 @@ async def test_a_session_cut_by_the_server_loses_its_claims(postgres_server, dat
         await eventually(claimed_again)
 
 
-async def test_a_cancelled_unit_of_work_is_rolled_back_and_leaves_nothing_open(postgres_server, database_url):  # noqa: F811
+async def test_a_cancelled_unit_of_work_is_rolled_back_and_leaves_nothing_open(postgres_server, database_url):
     name = name_of(database_url)
     async with open_database(database_url) as database:
         log = database.log("o")
@@ -105,7 +104,7 @@ async def test_a_cancelled_unit_of_work_is_rolled_back_and_leaves_nothing_open(p
 
 @pytest.mark.parametrize("table", ["log_entry", "log_tile", "checkpoint", "sealed"])
 @pytest.mark.parametrize("verb", ["update", "delete", "truncate"])
-async def test_rows_of_the_log_are_never_changed(postgres_server, database_url, table, verb):  # noqa: F811
+async def test_rows_of_the_log_are_never_changed(postgres_server, database_url, table, verb):
     name = name_of(database_url)
     sql = postgres_server.postgres.sql
     sql("insert into log (origin) values ('o')", database=name)
@@ -132,7 +131,7 @@ async def test_a_server_that_acknowledges_before_the_disk_is_refused(tmp_path, s
                 pass
 
 
-async def test_migrating_again_or_at_once_changes_nothing(postgres_server):  # noqa: F811
+async def test_migrating_again_or_at_once_changes_nothing(postgres_server):
     name = "fresh_for_migrations"
     url = postgres_server.postgres.create_database(name)
     try:
@@ -148,7 +147,7 @@ async def test_migrating_again_or_at_once_changes_nothing(postgres_server):  # n
         postgres_server.drop(name)
 
 
-async def test_no_error_names_the_url_or_its_password(postgres_server, database_url, caplog):  # noqa: F811
+async def test_no_error_names_the_url_or_its_password(postgres_server, database_url, caplog):
     password = (postgres_server.postgres._directory / "password").read_text()
     wrong = database_url.replace(password, "wr0ng-secret")
     errors = []
@@ -167,7 +166,7 @@ async def test_no_error_names_the_url_or_its_password(postgres_server, database_
         assert "pingee-pg" not in text
 
 
-async def test_every_named_query_is_sql_that_the_server_understands(database_url):  # noqa: F811
+async def test_every_named_query_is_sql_that_the_server_understands(database_url):
     async with open_database(database_url) as database:
 
         async def prepare(unit):
@@ -178,7 +177,7 @@ async def test_every_named_query_is_sql_that_the_server_understands(database_url
         await database._bridge.read(prepare)
 
 
-async def test_a_stored_head_that_contradicts_itself_is_refused(postgres_server, database_url):  # noqa: F811
+async def test_a_stored_head_that_contradicts_itself_is_refused(postgres_server, database_url):
     async with open_database(database_url) as database:
         log = database.log("o")
         await log.load_head()
@@ -188,7 +187,7 @@ async def test_a_stored_head_that_contradicts_itself_is_refused(postgres_server,
                 await log.load_head()
 
 
-async def test_bytes_come_back_exactly(database_url):  # noqa: F811
+async def test_bytes_come_back_exactly(database_url):
     async with open_database(database_url) as database:
         ping, _ = await database.pings.create(new_ping(reason="a\nb\t'; drop table ping; -- ✓"))
         assert (await database.pings.get(ping.id, ANONYMOUS)).new.reason == ping.new.reason
@@ -225,7 +224,7 @@ async def gone(data):
     return True
 
 
-def test_everything_of_the_server_is_private(postgres_server):  # noqa: F811
+def test_everything_of_the_server_is_private(postgres_server):
     postgres = postgres_server.postgres
     assert oct(postgres._directory.stat().st_mode)[-3:] == "700"
     assert oct(postgres._socket.stat().st_mode)[-3:] == "700"

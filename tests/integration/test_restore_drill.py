@@ -38,7 +38,6 @@ from gatekeeper.tlog.person import hidden_text
 from gatekeeper.tlog.proof import parse_proof, verify_proof
 from gatekeeper.verify.dsse import envelope_json, pae
 from gatekeeper.verify.order import LogOrder, OrderAction, encode_log_order
-from tests.fakes.database import postgres_server  # noqa: F401
 from tests.fakes.doorkeepers import installed
 from tests.fakes.frames import ORIGIN, Gatekeeper, MemoryLog, _entry, make_artifact, naming
 from tests.fakes.orders import People, signed
@@ -171,7 +170,7 @@ class Running:
 
 
 @pytest.fixture
-def site(postgres_server, tmp_path):  # noqa: F811
+def site(postgres_server, tmp_path):
     site = Site(postgres_server)
     with installed(tmp_path, site.gatekeeper) as door:
         site.door = door

@@ -8,14 +8,13 @@ import trio
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.postgres import open_database
 from gatekeeper.tlog.checkpoint import open_checkpoint
-from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.fakes.running_log import ORIGIN, check_served, log_key, running_log
 from tests.fakes.vault import FakeLogVault
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_kill_minus_nine_of_the_server_in_the_middle_of_appends(postgres_server, database_url):  # noqa: F811
+async def test_kill_minus_nine_of_the_server_in_the_middle_of_appends(postgres_server, database_url):
     vault, acknowledged, notes = FakeLogVault(), {}, []
 
     async def write(log, done):
@@ -60,7 +59,7 @@ async def test_kill_minus_nine_of_the_server_in_the_middle_of_appends(postgres_s
     assert all(bodies[where.index] == body for body, where in acknowledged.values())
 
 
-async def test_a_second_run_goes_on_where_the_first_ended(database_url):  # noqa: F811
+async def test_a_second_run_goes_on_where_the_first_ended(database_url):
     vault, notes = FakeLogVault(), []
     for _ in range(2):
         async with open_database(database_url) as database, running_log(database.log(ORIGIN), vault) as log:
@@ -73,7 +72,7 @@ async def test_a_second_run_goes_on_where_the_first_ended(database_url):  # noqa
     assert sizes == [261, 521]
 
 
-async def test_two_replicas_share_one_log_and_the_second_takes_over(database_url):  # noqa: F811
+async def test_two_replicas_share_one_log_and_the_second_takes_over(database_url):
     vault = FakeLogVault()
     async with open_database(database_url) as b, running_log(b.log(ORIGIN), vault) as first:
         await first.prove(0)

@@ -21,7 +21,7 @@ from tests.fakes.running_vault import running_vault
 from tests.fakes.vault_house import BUILDER, COMMIT, PASSWORD, RUN
 from tests.fakes.vault_requests import csr
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("vault-builder-ca")]  # one worker, one vault
 NAMES = {"role": "builder", "name": "builder", "issuer_ref": "default", "key_ref": "default", "exported": "internal"}
 _PATCH = {"json": {}, "headers": {"Content-Type": "application/merge-patch+json"}}
 OTHER_RUN = f"urn:pingee:run:hello:{COMMIT}:run-2"

@@ -28,7 +28,7 @@ from tests.fakes.running_vault import running_vault
 from tests.fakes.vault_house import BUILDER, COMMIT, PASSWORD, RUN, CiPlatform, claims_of
 from tests.fakes.vault_requests import csr, openssh
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("vault-policies")]  # one worker, one vault
 RECEIPT = digest_of(b"receipt")
 
 

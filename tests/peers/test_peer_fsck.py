@@ -27,7 +27,6 @@ from gatekeeper.tlog.signature import NoteSignature, ed25519_vkey
 from gatekeeper.tlog.tile import entries_path, tile_path
 from tests.fakes import log_directory
 from tests.fakes.api import running_api, until
-from tests.fakes.database import database_url, postgres_server  # noqa: F401
 from tests.fakes.log_peers import fsck, static_server
 from tests.fakes.running_log import ORIGIN, log_key
 from tests.fakes.vault import FakeLogVault
@@ -77,7 +76,7 @@ def _entry():
     )
 
 
-async def test_the_served_log_of_ten_thousand_entries_is_sound_and_stays_so_while_it_grows(database_url, tmp_path):  # noqa: F811
+async def test_the_served_log_of_ten_thousand_entries_is_sound_and_stays_so_while_it_grows(database_url, tmp_path):
     async with served_over_tls(database_url, tmp_path) as api:
         old = api.log.published().note
         before = open_checkpoint(old, api.key)
@@ -121,7 +120,7 @@ def _with_checkpoint(app, note):
     return answer
 
 
-async def test_a_row_changed_behind_the_gatekeeper_is_found_through_the_public_address(database_url, tmp_path):  # noqa: F811
+async def test_a_row_changed_behind_the_gatekeeper_is_found_through_the_public_address(database_url, tmp_path):
     async with served_over_tls(database_url, tmp_path) as api:
         assert (await fsck(api.url, api.key, tmp_path, ca=api.ca)).fault == ""
         changed = "update log_entry set body = set_byte(body, 17, get_byte(body, 17) # 1) where idx = 7001"
@@ -130,7 +129,7 @@ async def test_a_row_changed_behind_the_gatekeeper_is_found_through_the_public_a
         assert f"{tile_path(0, 7001 // 256)}: log has" in found.fault
 
 
-async def test_who_does_not_know_our_ca_or_our_key_learns_nothing(database_url, tmp_path):  # noqa: F811
+async def test_who_does_not_know_our_ca_or_our_key_learns_nothing(database_url, tmp_path):
     async with served_over_tls(database_url, tmp_path) as api:
         assert "certificate signed by unknown authority" in (await fsck(api.url, api.key, tmp_path)).fault
         other = ed25519_vkey(ORIGIN, bytes(31) + b"\x01")
@@ -138,7 +137,7 @@ async def test_who_does_not_know_our_ca_or_our_key_learns_nothing(database_url, 
 
 
 @pytest.fixture
-async def exported(database_url, tmp_path):  # noqa: F811
+async def exported(database_url, tmp_path):
     """The directory that `export-log` writes of a log of 10,000 entries, in two runs, and the key."""
     vault, directory = FakeLogVault(), tmp_path / "exported"
     async with open_database(database_url) as database, running_api(vault=vault, store=database.log(ORIGIN)) as api:
