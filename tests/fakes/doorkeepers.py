@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
+from clients.demo.ports import held_ports
 from clients.doorkeeper.cli import main
 from clients.doorkeeper.files import Place
 from clients.doorkeeper.host import stop_workloads
@@ -20,17 +20,11 @@ from tests.fakes.frames import Gatekeeper, frame_of, parts_of
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class InstalledDoorkeeper:
     """One installation; every call is a process of its own, as under sshd."""
 
-    def __init__(self, directory: Path, gatekeeper: Gatekeeper, override_keys: bytes | None = None) -> None:
-        self.directory, self.gatekeeper, self.port = directory, gatekeeper, free_port()
+    def __init__(self, directory: Path, gatekeeper: Gatekeeper, port: int, override_keys: bytes | None = None) -> None:
+        self.directory, self.gatekeeper, self.port = directory, gatekeeper, port
         self.place = Place.below(directory)
         files = directory / "given"
         files.mkdir()
@@ -77,12 +71,14 @@ class InstalledDoorkeeper:
 
 @contextmanager
 def installed(directory: Path, gatekeeper: Gatekeeper | None = None, override_keys: bytes | None = None):
-    door = InstalledDoorkeeper(directory, gatekeeper or Gatekeeper(), override_keys)
-    try:
-        yield door
-    finally:
-        stop_workloads(door.place)
-        assert not processes_below(directory), "a process was left behind"
+    # A workload is stopped and started: its port is nobody else's meanwhile.
+    with held_ports(1) as (port,):
+        door = InstalledDoorkeeper(directory, gatekeeper or Gatekeeper(), port, override_keys)
+        try:
+            yield door
+        finally:
+            stop_workloads(door.place)
+            assert not processes_below(directory), "a process was left behind"
 
 
 def processes_below(directory: Path) -> list[int]:

@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 
+from clients.demo.ports import held_ports
 from gatekeeper.tlog.signature import VerifierKey, encode_vkey
-from tests.fakes.doorkeepers import ROOT, free_port
+from tests.fakes.doorkeepers import ROOT
 from tests.fakes.peers import peer
 
 DEADLINE_S = 60
@@ -87,7 +88,11 @@ def running_omniwitness(directory: Path, logs: Sequence[VerifierKey], private: s
     (directory / "key").write_text(private)
     (directory / "key").chmod(0o600)
     (directory / "logs.yaml").write_text("Logs:\n" + "".join(map(_yaml, logs)))
-    address = f"127.0.0.1:{free_port()}"
+    with held_ports(1) as (port,):
+        yield from _omniwitness(directory, f"127.0.0.1:{port}")
+
+
+def _omniwitness(directory: Path, address: str) -> Iterator[str]:
     command = [str(peer("omniwitness", "omniwitness")), f"-listen={address}", "-metrics_listen=", f"-private_key_path={directory / 'key'}"]
     command += [f"-additional_logs={directory / 'logs.yaml'}", f"-db_file={directory / 'state.db'}"]
     with _running(command, directory / "said") as process:

