@@ -27,6 +27,7 @@ from gatekeeper.ports.target import TargetAddress, TargetUnavailable
 from gatekeeper.ports.vault import DecideVault
 from gatekeeper.postgres.database import Database
 from gatekeeper.sequencer import Sequencer
+from gatekeeper.verify.signers import authorities_of, parse_signer
 
 SKEW: Final = timedelta(seconds=10)
 """More than this between two clocks is said; a token's leeway is 60 s, a certificate of the vault's lives 300 s."""
@@ -180,7 +181,8 @@ async def _certificate(file: Path | None, clock: Callable[[], datetime]) -> Word
 
 async def _builder_ca(policy: Callable[[], Policy], clock: Callable[[], datetime]) -> Word:
     try:
-        return expiry((ca for builder in policy().builders.values() for ca in x509.load_pem_x509_certificates(builder.roots)), clock())
+        rules = [parse_signer(builder.id, builder.signer) for builder in policy().builders.values()]
+        return expiry((x509.load_der_x509_certificate(ca) for rule in rules for ca in authorities_of(rule)), clock())
     except ValueError:
         return Word.FAILING
 

@@ -26,6 +26,7 @@ from gatekeeper.policy.document import Configuration, Policy
 from gatekeeper.policy.load import MAX_FILE, MAX_FILES, PolicyError, parse_configuration, parse_policy
 from gatekeeper.ports.errors import PortError, Unavailable
 from gatekeeper.verify.errors import MalformedKey
+from gatekeeper.verify.signers import parse_signer
 from gatekeeper.verify.token import key_use, parse_key_set
 
 from .git import GitRunner, Mirror
@@ -203,6 +204,11 @@ class GitPolicySource:
                 parse_key_set(issuer.jwks, algorithms=issuer.algorithms, use=key_use(issuer.platform))
             except MalformedKey as error:
                 raise PolicyError("issuers.toml", f"{issuer.name}: {error}") from None
+        for builder in policy.builders.values():
+            try:
+                parse_signer(builder.id, builder.signer)
+            except MalformedKey as error:
+                raise PolicyError("builders.toml", f"{builder.id}: {error}") from None
         return policy
 
     async def _entries(self, commit: str, *paths: str) -> dict[str, _Entry]:

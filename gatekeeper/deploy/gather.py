@@ -25,16 +25,17 @@ from gatekeeper.policy.case import Gathered
 from gatekeeper.policy.document import Configuration, Policy
 from gatekeeper.ports.errors import PortError
 from gatekeeper.ports.records import ArtifactRecord, StatementRecord, VoteRecord
-from gatekeeper.verify.builder import BuilderRoot, parse_builder_root
 from gatekeeper.verify.errors import Malformed
 from gatekeeper.verify.manifest import verify_manifest
 from gatekeeper.verify.provenance import verify_provenance
+from gatekeeper.verify.signers import SignerRule
 from gatekeeper.verify.testresult import verify_test_result
 from gatekeeper.verify.vote import verify_vote
 
 from .adopted import adopted_there
 from .parts import Parts
 from .running import what_runs
+from .signers import signer_of
 from .stored import read_stored
 from .vouched import is_vouched
 
@@ -61,11 +62,6 @@ def nothing_gathered() -> Gathered:
     """The evidence about a candidate of which nothing was asked."""
     absent = Absent()
     return Gathered(absent, absent, absent, {}, absent, absent, absent, absent, absent, absent, absent, absent, absent, absent)
-
-
-def builder_roots(policy: Policy) -> tuple[BuilderRoot, ...]:
-    """The builder CAs of a policy, parsed."""
-    return tuple(parse_builder_root(builder.id, builder.roots) for builder in policy.builders.values())
 
 
 class _Gathering:
@@ -187,7 +183,7 @@ class _Gathering:
         return Present(tuple(await self._parts.statements.statements(self._candidate.artifact, self._viewer)))
 
     def _verify(self, rows: tuple[StatementRecord, ...]) -> None:
-        roots = builder_roots(self._policy)
+        rule = signer_of(self._policy, self._policy.components[self._candidate.component].builder)
         artifact = self._candidate.artifact
         manifest: Evidence[Checked[ArtifactManifest]] = Absent()
         received: Evidence[Received] = Absent()
@@ -196,12 +192,12 @@ class _Gathering:
         for row in rows:
             match row.kind:
                 case "manifest":
-                    manifest = Present(_believed(row.bundle, row.digest, _manifest_of(row, roots, artifact)), (row.digest,))
+                    manifest = Present(_believed(row.bundle, row.digest, _manifest_of(row, rule, artifact)), (row.digest,))
                     received = Present(Received(at=moment(row.received_at), index=row.log_index, label=row.label), (row.digest,))
                 case "provenance":
-                    provenance.append((row.digest, _believed(row.bundle, row.digest, _provenance_of(row, roots, artifact))))
+                    provenance.append((row.digest, _believed(row.bundle, row.digest, _provenance_of(row, rule, artifact))))
                 case "test-result" if row.stage in results:
-                    results[row.stage].append((row.digest, _believed(row.bundle, row.digest, _result_of(row, roots, artifact))))
+                    results[row.stage].append((row.digest, _believed(row.bundle, row.digest, _result_of(row, rule, artifact))))
         self._manifest, self._received, self._provenance = manifest, received, _several(provenance)
         self._results = {stage: _several(found) for stage, found in results.items()}
 
@@ -267,9 +263,9 @@ def _vote_of(row: VoteRecord, keys: dict[str, tuple[bytes, ...]]) -> Callable[[]
     return lambda: verify_vote(row.bundle, keys, person=row.voter)
 
 
-def _manifest_of(row: StatementRecord, roots: tuple[BuilderRoot, ...], artifact: Digest) -> Callable[[], Checked[ArtifactManifest]]:
+def _manifest_of(row: StatementRecord, rule: SignerRule, artifact: Digest) -> Callable[[], Checked[ArtifactManifest]]:
     def verify() -> Checked[ArtifactManifest]:
-        checked = verify_manifest(row.bundle, roots, received_at=moment(row.received_at))
+        checked = verify_manifest(row.bundle, rule, received_at=moment(row.received_at))
         if isinstance(checked, Verified) and checked.value.artifact != artifact:
             return Refusal("digest-mismatch", "the artifact manifest is about another artifact")
         return checked
@@ -277,13 +273,13 @@ def _manifest_of(row: StatementRecord, roots: tuple[BuilderRoot, ...], artifact:
     return verify
 
 
-def _provenance_of(row: StatementRecord, roots: tuple[BuilderRoot, ...], artifact: Digest) -> Callable[[], Checked[Provenance]]:
-    return lambda: verify_provenance(row.bundle, roots, received_at=moment(row.received_at), artifact=artifact)
+def _provenance_of(row: StatementRecord, rule: SignerRule, artifact: Digest) -> Callable[[], Checked[Provenance]]:
+    return lambda: verify_provenance(row.bundle, rule, received_at=moment(row.received_at), artifact=artifact)
 
 
-def _result_of(row: StatementRecord, roots: tuple[BuilderRoot, ...], artifact: Digest) -> Callable[[], Checked[TestResult]]:
+def _result_of(row: StatementRecord, rule: SignerRule, artifact: Digest) -> Callable[[], Checked[TestResult]]:
     def verify() -> Checked[TestResult]:
-        checked = verify_test_result(row.bundle, roots, received_at=moment(row.received_at), artifact=artifact)
+        checked = verify_test_result(row.bundle, rule, received_at=moment(row.received_at), artifact=artifact)
         if isinstance(checked, Verified) and checked.value.stage != row.stage:
             return Refusal("bad-signature", "the stored stage is not the one that was signed")
         return checked

@@ -16,11 +16,12 @@ import trio
 from gatekeeper.model import uris
 from gatekeeper.model.caller import Caller, RunCaller
 from gatekeeper.model.digest import Digest
-from gatekeeper.model.facts import ArtifactManifest, Provenance, RunIdentity, TestResult
+from gatekeeper.model.facts import ArtifactManifest, Provenance, SignerIdentity, StandingIdentity, TestResult
 from gatekeeper.model.label import Viewer
 from gatekeeper.model.moment import moment
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.ports.artifacts import BlobMissing
+from gatekeeper.policy.document import Policy
 from gatekeeper.ports.records import ArtifactRecord, StatementRecord
 from gatekeeper.tlog.entry import Intake, encode_entry
 from gatekeeper.verify.builder import UnfitCertificate, encode_run_urn
@@ -28,8 +29,8 @@ from gatekeeper.verify.provenance import verify_provenance
 from gatekeeper.verify.submission import BuilderFact, verify_submission
 
 from .calls import CallRefused, viewer_of
-from .gather import builder_roots
 from .parts import Parts
+from .signers import signer_of
 from .stored import MAX_MANIFEST, MalformedArtifact, parse_oci_manifest
 
 MAX_STATEMENTS: Final = 200
@@ -60,14 +61,15 @@ class Accepted:
 async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds: frozenset[str]) -> Accepted:
     """Verify a statement now, log its receipt, store it. Raises `CallRefused` with the reason code, `Malformed`, `PortError`.
 
-    The token and the certificate must speak for the same project, commit and run: a stolen token brings in nothing of another's.
+    The token names the builder, and the policy the builder's signer: no other is tried. Token, certificate and statement must speak for the same
+    project, commit and run, as far as each names them: a stolen token brings in nothing of another's, and a statement nothing to another's.
     """
     if not isinstance(caller, RunCaller):
         raise CallRefused("not-authorised", "statements of builders come with the token of their run")
     policy = parts.policy.current()
     now = parts.now()
-    roots = builder_roots(policy)
-    checked = await trio.to_thread.run_sync(lambda: verify_submission(bundle, roots, received_at=now))
+    rule = signer_of(policy, caller.builder_id)
+    checked = await trio.to_thread.run_sync(lambda: verify_submission(bundle, rule, received_at=now))
     if isinstance(checked, Refusal):
         raise CallRefused(checked.reason, checked.detail)
     fact = checked.value
@@ -76,13 +78,15 @@ async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds
         raise CallRefused("provenance-predicate", f"a {kind} statement goes to another door")
     _demand_bound(caller, fact.signer)
     builder = policy.builders.get(fact.signer.builder_id)
-    if builder is None or builder.issuer != caller.issuer or fact.signer.project not in builder.projects:
+    if builder is None or builder.issuer != caller.issuer or caller.project not in builder.projects:
         raise CallRefused("unknown-builder", "the policy does not trust this builder for this project")
+    if isinstance(fact.signer, StandingIdentity):
+        _demand_repository(policy, caller, fact.signer)
     known = await parts.statements.artifact(fact.artifact, viewer_of(caller))
     if known is None and not isinstance(fact, ArtifactManifest):
         raise CallRefused("unknown-manifest", "no such artifact manifest")
-    if known is not None and isinstance(fact, ArtifactManifest) and (known.project, known.commit) != (fact.signer.project, fact.source.commit):
-        raise CallRefused("provenance-project", "another project's build already submitted this artifact")
+    if known is not None:
+        _demand_same_source(caller, fact, known)
     index = await _store(parts, caller, fact, bundle, checked.digest)
     return Accepted(fact.artifact, kind, stage, index, await missing_blobs(parts, fact))
 
@@ -114,7 +118,7 @@ async def _store(parts: Parts, caller: RunCaller, fact: BuilderFact, bundle: byt
         await parts.statements.add_artifact(
             ArtifactRecord(
                 artifact=fact.artifact,
-                project=fact.signer.project,
+                project=caller.project,
                 component=fact.component,
                 repository=fact.source.repository,
                 commit=fact.source.commit,
@@ -180,10 +184,10 @@ async def _named_blobs(parts: Parts, record: ArtifactRecord, viewer: Viewer) -> 
         named |= {manifest.config.digest, manifest.layer.digest}
     except (BlobMissing, MalformedArtifact):
         pass
-    roots = builder_roots(parts.policy.current())
+    rule = signer_of(parts.policy.current(), record.builder)
     for row in await parts.statements.statements(record.artifact, viewer):
         if row.kind == "provenance":
-            checked = verify_provenance(row.bundle, roots, received_at=moment(row.received_at), artifact=record.artifact)
+            checked = verify_provenance(row.bundle, rule, received_at=moment(row.received_at), artifact=record.artifact)
             if isinstance(checked, Verified) and checked.value.log is not None:
                 named.add(checked.value.log)
     return frozenset(named)
@@ -229,10 +233,31 @@ def _kind(fact: BuilderFact) -> tuple[str, str | None]:
             return "test-result", fact.stage
 
 
-def _demand_bound(caller: RunCaller, signer: RunIdentity) -> None:
+def _demand_bound(caller: RunCaller, signer: SignerIdentity) -> None:
     if not caller.commit:
         raise CallRefused("not-authorised", "the token names no commit: nothing that it brings could be bound to one")
-    if signer.project != caller.project:
+    if signer.project not in (None, caller.project):
         raise CallRefused("provenance-project", "certificate and token name different projects")
-    if (signer.commit, signer.run, signer.builder_id) != (caller.commit, caller.run, caller.builder_id):
+    if signer.builder_id != caller.builder_id or signer.commit not in (None, caller.commit) or signer.run not in (None, caller.run):
         raise CallRefused("provenance-commit", "certificate and token name different commits, runs or builders")
+
+
+def _demand_repository(policy: Policy, caller: RunCaller, signer: StandingIdentity) -> None:
+    project = policy.projects.get(caller.project)
+    if project is None or signer.repository not in (None, project.repository):
+        raise CallRefused("provenance-project", "the statement or its signer's certificate names another repository than the token's project has")
+
+
+def _demand_same_source(caller: RunCaller, fact: BuilderFact, known: ArtifactRecord) -> None:
+    """What a standing signer says later about an artifact comes from a run of the project and commit that the artifact came from.
+
+    A run's own certificate says for which commit a later result was made, and each decision compares it; an SVID or a key says nothing.
+    """
+    if isinstance(fact, ArtifactManifest):
+        if (known.project, known.commit) != (caller.project, caller.commit):
+            raise CallRefused("provenance-project", "another project's build already submitted this artifact")
+    elif isinstance(fact.signer, StandingIdentity):
+        if known.project != caller.project:
+            raise CallRefused("provenance-project", "the artifact is another project's than the token's")
+        if known.commit != caller.commit:
+            raise CallRefused("provenance-commit", "the artifact was built from another commit than the token's")

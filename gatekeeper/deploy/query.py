@@ -21,12 +21,12 @@ from gatekeeper.ports.artifacts import BlobMissing
 from gatekeeper.ports.observations import Observation
 from gatekeeper.ports.pings import Ping
 from gatekeeper.ports.records import ADOPTED, AdoptionRecord, ArtifactRecord, DeploymentRecord, StatementRecord
-from gatekeeper.verify.builder import BuilderRoot
 from gatekeeper.verify.errors import Malformed
+from gatekeeper.verify.signers import SignerRule
 from gatekeeper.verify.submission import BuilderFact, verify_submission
 
-from .gather import builder_roots
 from .parts import Parts
+from .signers import signer_of
 
 MAX_LOG: Final = 32 * 1024 * 1024
 
@@ -136,7 +136,7 @@ async def provenance(parts: Parts, artifact: Digest, viewer: Viewer) -> dict[str
             "received": render_moment(moment(record.received_at)),
         },
         "adopted": [],
-        "statements": await trio.to_thread.run_sync(_statements, parts.policy.current(), tuple(rows)),
+        "statements": await trio.to_thread.run_sync(_statements, parts.policy.current(), record.builder, tuple(rows)),
         "votes": await _votes(parts, record, viewer),
         "deployments": [deployment_json(row, origin_then(parts, row.at)) for row in await _deployments(parts, record, viewer)],
     }
@@ -179,10 +179,10 @@ def adoption_json(row: AdoptionRecord) -> dict[str, JsonValue]:
     }
 
 
-def _statements(policy: Policy, rows: Sequence[StatementRecord]) -> list[JsonValue]:
+def _statements(policy: Policy, builder_id: str, rows: Sequence[StatementRecord]) -> list[JsonValue]:
     # In a thread: an artifact may have hundreds of statements, and each costs public-key operations.
-    roots = builder_roots(policy)
-    return [_statement(row, _believed(roots, row)) for row in rows]
+    rule = signer_of(policy, builder_id)
+    return [_statement(row, _believed(rule, row)) for row in rows]
 
 
 def _statement(row: StatementRecord, checked: Checked[BuilderFact]) -> dict[str, JsonValue]:
@@ -190,9 +190,9 @@ def _statement(row: StatementRecord, checked: Checked[BuilderFact]) -> dict[str,
     return {"kind": row.kind, "stage": row.stage, "digest": row.digest, "log_index": row.log_index, "status": status}
 
 
-def _believed(roots: Sequence[BuilderRoot], row: StatementRecord) -> Checked[BuilderFact]:
+def _believed(rule: SignerRule, row: StatementRecord) -> Checked[BuilderFact]:
     try:
-        return verify_submission(row.bundle, roots, received_at=moment(row.received_at), artifact=row.artifact)
+        return verify_submission(row.bundle, rule, received_at=moment(row.received_at), artifact=row.artifact)
     except Malformed as error:
         return Refusal("bad-signature", f"the stored statement does not parse: {error}")
 
@@ -234,11 +234,14 @@ def artifact_json(row: ArtifactRecord) -> dict[str, JsonValue]:
 
 async def build_log(parts: Parts, artifact: Digest, viewer: Viewer) -> bytes | None:
     """The build log that a verified provenance of the artifact names; None where there is none for this Viewer."""
-    roots = builder_roots(parts.policy.current())
+    record = await parts.statements.artifact(artifact, viewer)
+    if record is None:
+        return None
+    rule = signer_of(parts.policy.current(), record.builder)
     for row in await parts.statements.statements(artifact, viewer):
         if row.kind != "provenance":
             continue
-        checked = await trio.to_thread.run_sync(_believed, roots, row)
+        checked = await trio.to_thread.run_sync(_believed, rule, row)
         if isinstance(checked, Refusal) or not isinstance(checked.value, Provenance) or checked.value.log is None:
             continue
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
+from typing import TypeAlias
 
 from .digest import Digest
 from .label import PUBLIC, Label
@@ -37,6 +38,28 @@ class RunIdentity:
 
 
 @dataclass(frozen=True)
+class StandingIdentity:
+    """Who signed as a builder under a name or key that outlives its runs: an SVID, a keyless identity, a pinned key.
+
+    `project`, `repository`, `commit` and `run` are what its certificate names or, where that names nothing, the statement that it signed; None
+    where neither does. What stays None was bound by the token of the run that brought the statement to the intake, and by nothing else.
+    """
+
+    builder_id: str
+    certificate: Digest
+    """sha256 of the certificate's DER bytes, or of the pinned key's SubjectPublicKeyInfo"""
+    root: str
+    """the builder of the policy whose signer it is: always `builder_id`"""
+    project: str | None = None
+    repository: str | None = None
+    commit: str | None = None
+    run: str | None = None
+
+
+SignerIdentity: TypeAlias = RunIdentity | StandingIdentity
+
+
+@dataclass(frozen=True)
 class Output:
     """One file of an artifact."""
 
@@ -56,7 +79,7 @@ class ArtifactManifest:
     outputs: tuple[Output, ...]
     builder_id: str
     run: str
-    signer: RunIdentity
+    signer: SignerIdentity
 
 
 @dataclass(frozen=True)
@@ -76,7 +99,7 @@ class Provenance:
     started: Moment
     finished: Moment
     log: Digest | None
-    signer: RunIdentity
+    signer: SignerIdentity
 
 
 @unique
@@ -106,7 +129,7 @@ class TestResult:
     url: str | None
     receipt: Digest | None
     """acceptance: sha256 of the test deployment's receipt"""
-    signer: RunIdentity
+    signer: SignerIdentity
 
 
 @dataclass(frozen=True)

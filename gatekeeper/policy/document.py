@@ -10,6 +10,7 @@ from enum import StrEnum, unique
 from gatekeeper.model.decision import Mode
 from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.issuer import IssuerKind, Platform
+from gatekeeper.model.signer import ExpectedSigner
 
 
 @unique
@@ -76,8 +77,7 @@ class Builder:
 
     id: str
     issuer: str
-    roots: bytes
-    """PEM of the builder CA it signs under"""
+    signer: ExpectedSigner
     projects: frozenset[str]
 
 
@@ -161,9 +161,9 @@ class Policy:
 
     @property
     def trusted_root(self) -> Digest:
-        """One digest over every key that evidence is verified with: builder roots, issuers' keys, reviewers' keys."""
+        """One digest over everything that evidence is verified with: builders' signers, issuers' keys, reviewers' keys."""
         whole = hashlib.sha256()
-        parts = [f"builder\0{b.id}".encode() + b"\0" + b.roots for b in self.builders.values()]
+        parts = [f"builder\0{b.id}\0{b.signer.kind}\0{b.signer.identity}\0{b.signer.issuer_url}\0".encode() + b.signer.trust for b in self.builders.values()]
         parts += [f"issuer\0{i.name}".encode() + b"\0" + (i.jwks or b"url\0" + i.jwks_url.encode()) for i in self.issuers.values()]
         parts += [f"person\0{p.name}".encode() + b"\0" + b"".join(sorted(p.keys)) for p in self.people.values()]
         for part in sorted(parts):

@@ -21,6 +21,7 @@ from gatekeeper.model.setting import doubt_setting_name
 from gatekeeper.model.unfilled import sentence, unfilled
 
 from . import issuers
+from .builders import read_signer
 from .document import (
     Builder,
     Component,
@@ -289,14 +290,10 @@ def _builders(files: Mapping[str, bytes]) -> dict[str, Builder]:
         table = _table(files, "builders.toml", "builders")
         for builder_id in table.names():
             fields = table.nested(builder_id)
-            kind, _, root = fields.text("signer").partition(":")
-            file = f"{root}.pem"
-            if kind != "x509" or file not in files:
-                raise fields.error("signer", "is 'x509:NAME', and NAME.pem lies in this repository")
             builders[builder_id] = Builder(
                 id=builder_id,
                 issuer=fields.text("issuer"),
-                roots=_keys(files, file),
+                signer=read_signer(fields, files),
                 projects=frozenset(fields.texts("projects", max_items=5000)),
             )
             fields.done()

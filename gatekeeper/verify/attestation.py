@@ -118,6 +118,17 @@ def verify_attestation(data: bytes, signer: Signer, artifact: Artifact, *, at: M
     return Report(checks.listed(), seal(attestation, bundle.digest))
 
 
+def verify_keyless_envelope(bundle: UntrustedSigstoreBundle, signer: Keyless, *, at: Moment) -> Checked[KeylessCertificate]:
+    """Verify who signed a bundle's envelope, and give the certificate. What the payload says, and about what, is for the caller to check."""
+    checks = Checks(provenance=True)
+    try:
+        _demand_content(bundle, None, checks, statement_needed=True)
+        certificate = _verify_keyless(bundle, signer, None, _times(bundle, checks), checks, at=at)
+    except Refused as refused:
+        return refused.refusal
+    return seal(certificate, bundle.digest)
+
+
 def _verify(
     bundle: UntrustedSigstoreBundle, signer: Signer, artifact: Artifact, checks: Checks, *, at: Moment, statement_needed: bool
 ) -> Attestation:
@@ -139,7 +150,7 @@ def _times(bundle: UntrustedSigstoreBundle, checks: Checks) -> tuple[datetime, .
         checks.refuse(Name.TIMESTAMPS, "a timestamp cannot be read", reason=_FORGED)
 
 
-def _demand_content(bundle: UntrustedSigstoreBundle, artifact: Artifact, checks: Checks, *, statement_needed: bool) -> None:
+def _demand_content(bundle: UntrustedSigstoreBundle, artifact: Artifact | None, checks: Checks, *, statement_needed: bool) -> None:
     content = bundle.content
     if isinstance(content, UntrustedEnvelope):
         checks.passed(Name.CONTENT, "an envelope with a statement")
@@ -154,7 +165,7 @@ def _demand_content(bundle: UntrustedSigstoreBundle, artifact: Artifact, checks:
         checks.skipped(Name.ARTIFACT, "the bundle names no digest of its own: see signature")
         return
     checks.demand(
-        content.digest == artifact.sha256,
+        artifact is not None and content.digest == artifact.sha256,
         Name.ARTIFACT,
         "the bundle names this artifact's sha256",
         "the bundle names another artifact",
@@ -163,8 +174,8 @@ def _demand_content(bundle: UntrustedSigstoreBundle, artifact: Artifact, checks:
 
 
 def _verify_keyless(
-    bundle: UntrustedSigstoreBundle, expected: Keyless, artifact: Artifact, times: tuple[datetime, ...], checks: Checks, *, at: Moment
-) -> None:
+    bundle: UntrustedSigstoreBundle, expected: Keyless, artifact: Artifact | None, times: tuple[datetime, ...], checks: Checks, *, at: Moment
+) -> KeylessCertificate:
     if not bundle.certificates:
         checks.refuse(Name.SIGNER, "a keyless signature is expected; the bundle is signed by a bare key", reason=_UNTRUSTED)
     checks.passed(Name.SIGNER, "keyless, as expected")
@@ -181,7 +192,9 @@ def _verify_keyless(
     )
     checks.demand(signer.signs_code, Name.USAGE, "for code signing, no authority", "the certificate may not sign code", reason=_UNTRUSTED)
     _demand_times(signer, times, checks, at=at)
-    verify_keyless(bundle, signer, expected.root, times, artifact.sha256, checks)
+    # Only a signature over the artifact itself is compared with the artifact here; without one there is none that it could equal.
+    verify_keyless(bundle, signer, expected.root, times, b"" if artifact is None else artifact.sha256, checks)
+    return signer
 
 
 def _certificate(bundle: UntrustedSigstoreBundle, checks: Checks) -> KeylessCertificate:

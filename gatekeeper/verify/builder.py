@@ -31,7 +31,7 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gatekeeper.model.digest import digest_of
-from gatekeeper.model.facts import RunIdentity
+from gatekeeper.model.facts import RunIdentity, SignerIdentity
 from gatekeeper.model.moment import Moment
 from gatekeeper.model.seal import seal
 from gatekeeper.model.uris import IN_TOTO_PAYLOAD
@@ -67,7 +67,7 @@ class SignedStatement:
     """Payload bytes of an in-toto envelope, and who signed them. What the payload says is still to be checked."""
 
     payload: bytes
-    signer: RunIdentity
+    signer: SignerIdentity
 
 
 def parse_builder_root(name: str, pem: bytes) -> BuilderRoot:

@@ -6,20 +6,19 @@ malformed, `UnfitSubject` for another subject, and `Unbelievable` for a well-for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from gatekeeper.model.digest import Digest
-from gatekeeper.model.facts import RunIdentity
+from gatekeeper.model.facts import RunIdentity, SignerIdentity
 from gatekeeper.model.fields import FieldError
 from gatekeeper.model.moment import Moment
 from gatekeeper.model.seal import seal
 from gatekeeper.model.verified import Checked, Refusal
 
-from .builder import BuilderRoot, verify_builder_statement
-from .bundle import parse_bundle
 from .errors import MalformedStatement
+from .signers import SignerRule, verify_signed
 from .statement import UnfitSubject, UntrustedStatement, only_artifact, parse_statement
 
 T = TypeVar("T")
@@ -31,7 +30,7 @@ class Claim:
 
     statement: UntrustedStatement
     artifact: Digest
-    signer: RunIdentity
+    signer: SignerIdentity
 
 
 class Unbelievable(Exception):
@@ -44,7 +43,7 @@ class Unbelievable(Exception):
 
 def verify_claim(
     data: bytes,
-    roots: Sequence[BuilderRoot],
+    rule: SignerRule,
     *,
     received_at: Moment,
     artifact: Digest | None,
@@ -54,8 +53,7 @@ def verify_claim(
 
     Raises `MalformedBundle` or `MalformedStatement`. `artifact` None: whichever single artifact the statement names.
     """
-    bundle = parse_bundle(data)
-    signed = verify_builder_statement(bundle, roots, received_at=received_at)
+    signed = verify_signed(data, rule, received_at=received_at)
     if isinstance(signed, Refusal):
         return signed
     statement = parse_statement(signed.value.payload)
@@ -66,7 +64,7 @@ def verify_claim(
         subject = only_artifact(statement)
         if artifact is not None and subject != artifact:
             return Refusal("digest-mismatch", "the statement is about another artifact")
-        return seal(reader(Claim(statement, subject, signed.value.signer)), bundle.digest)
+        return seal(reader(Claim(statement, subject, signed.value.signer)), signed.digest)
     except UnfitSubject as error:
         return Refusal("digest-mismatch", error.detail)
     except Unbelievable as error:
@@ -75,15 +73,28 @@ def verify_claim(
         raise MalformedStatement(f"predicate {error}") from error
 
 
-def demand_signer(signer: RunIdentity, *, builder_id: str, run: str) -> None:
+def demand_signer(signer: SignerIdentity, *, builder_id: str, run: str) -> None:
     """The builder and run that the predicate names are those that signed; raises `Unbelievable`."""
     if builder_id != signer.builder_id:
         raise Unbelievable("unknown-builder", "the statement names another builder than its certificate")
-    if run != signer.run:
+    if signer.run not in (None, run):
         raise Unbelievable("provenance-commit", "the statement names another run than its certificate")
 
 
-def demand_commit(signer: RunIdentity, commit: str) -> None:
+def demand_commit(signer: SignerIdentity, commit: str) -> None:
     """The commit that the predicate names is the one the run was for; raises `Unbelievable`."""
-    if commit != signer.commit:
+    if signer.commit not in (None, commit):
         raise Unbelievable("provenance-commit", "the statement names another commit than its certificate")
+
+
+def with_source(signer: SignerIdentity, *, repository: str, commit: str, run: str, project: str | None = None) -> SignerIdentity:
+    """The signer, with what its statement says of its source where its certificate says nothing; raises `Unbelievable` where that differs.
+
+    A run's certificate says it all (but the repository, which the policy compares), so its identity stays as it is.
+    """
+    demand_commit(signer, commit)
+    if isinstance(signer, RunIdentity):
+        return signer
+    if signer.repository not in (None, repository):
+        raise Unbelievable("provenance-project", "the statement names another source repository than its certificate")
+    return replace(signer, project=project, repository=repository, commit=commit, run=run)

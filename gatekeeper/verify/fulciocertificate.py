@@ -6,6 +6,7 @@ that disagree, are an answer that nobody can read, so they are no identity at al
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -18,6 +19,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _OTHER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
+_SOURCE_REPOSITORY: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.12")
+_SOURCE_DIGEST: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.13")
+_INVOCATION: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.21")
+_GITHUB_RUN: Final = re.compile(r"/actions/runs/([1-9][0-9]{0,19})/attempts/([1-9][0-9]{0,9})", re.ASCII)
+_GITLAB_JOB: Final = re.compile(r"/-/jobs/([1-9][0-9]{0,19})", re.ASCII)
 
 
 class UnreadableCertificate(ValueError):
@@ -37,6 +43,16 @@ class KeylessCertificate:
     """times of its embedded SCTs"""
 
 
+@dataclass(frozen=True)
+class KeylessSource:
+    """What a certificate's extensions say of the run that got it; None where it has no such extension."""
+
+    repository: str | None
+    commit: str | None
+    run: str | None
+    """the run as the platform's tokens name it (`gatekeeper.verify.platform`), or the invocation's whole URI of a platform that is not known"""
+
+
 def read_keyless_certificate(der: bytes) -> KeylessCertificate:
     """Read a leaf; raises `UnreadableCertificate`."""
     try:
@@ -45,6 +61,24 @@ def read_keyless_certificate(der: bytes) -> KeylessCertificate:
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise UnreadableCertificate("the certificate or its extensions cannot be read") from None
     return KeylessCertificate(certificate, _identity(extensions), _issuer(extensions), _signs_code(extensions), _logged_at(extensions))
+
+
+def read_source(certificate: x509.Certificate) -> KeylessSource:
+    """Source repository URI, source repository digest and run invocation URI; raises `UnreadableCertificate`."""
+    found = [_value(certificate.extensions, oid) for oid in (_SOURCE_REPOSITORY, _SOURCE_DIGEST, _INVOCATION)]
+    repository, commit, invocation = (None if value is None else _der_text(value) for value in found)
+    return KeylessSource(repository, commit, None if invocation is None else _run(repository or "", invocation))
+
+
+def _run(repository: str, invocation: str) -> str:
+    # GitHub's and GitLab's forms, below the very repository that the certificate names; anything else stays as it is and equals no token's run.
+    if repository and invocation.startswith(repository):
+        rest = invocation[len(repository) :]
+        if github := _GITHUB_RUN.fullmatch(rest):
+            return f"{github[1]}-{github[2]}"
+        if gitlab := _GITLAB_JOB.fullmatch(rest):
+            return gitlab[1]
+    return invocation
 
 
 def is_self_issued(der: bytes) -> bool:

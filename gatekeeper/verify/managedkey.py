@@ -48,8 +48,14 @@ def parse_managed_key(pem: bytes) -> ManagedKey:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
         raise MalformedKey("the key file is not one PEM public key") from None
-    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return ManagedKey(_fit(key), der, digest_of(der))
+    return managed_key(key)
+
+
+def managed_key(key: object) -> ManagedKey:
+    """A public key of the library; raises `MalformedKey` for weak keys and for kinds that are not listed above."""
+    fit = _fit(key)
+    der = fit.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return ManagedKey(fit, der, digest_of(der))
 
 
 def message_algorithm(key: ManagedKey) -> str | None:

@@ -21,7 +21,7 @@ Every member is required and no other is accepted, at any level.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from gatekeeper.model.facts import ArtifactManifest, Output, Source
@@ -30,16 +30,16 @@ from gatekeeper.model.moment import Moment
 from gatekeeper.model.uris import MANIFEST
 from gatekeeper.model.verified import Checked
 
-from .builder import BuilderRoot
-from .claims import Claim, Unbelievable, demand_commit, demand_signer, verify_claim
+from .claims import Claim, Unbelievable, demand_signer, verify_claim, with_source
+from .signers import SignerRule
 
 MAX_OUTPUTS = 4096
 _MAX_PATH = 1024
 
 
-def verify_manifest(data: bytes, roots: Sequence[BuilderRoot], *, received_at: Moment) -> Checked[ArtifactManifest]:
+def verify_manifest(data: bytes, rule: SignerRule, *, received_at: Moment) -> Checked[ArtifactManifest]:
     """Verify the bundle bytes of an artifact manifest; raises `MalformedBundle` or `MalformedStatement`."""
-    return verify_claim(data, roots, received_at=received_at, artifact=None, readers={MANIFEST: read_manifest})
+    return verify_claim(data, rule, received_at=received_at, artifact=None, readers={MANIFEST: read_manifest})
 
 
 def read_manifest(claim: Claim) -> ArtifactManifest:
@@ -58,11 +58,11 @@ def read_manifest(claim: Claim) -> ArtifactManifest:
         signer=claim.signer,
     )
     fields.done()
-    if project != claim.signer.project:
+    if claim.signer.project not in (None, project):
         raise Unbelievable("provenance-project", "the statement names another project than its certificate")
     demand_signer(claim.signer, builder_id=manifest.builder_id, run=manifest.run)
-    demand_commit(claim.signer, source.commit)
-    return manifest
+    signer = with_source(claim.signer, repository=source.repository, commit=source.commit, run=manifest.run, project=project)
+    return replace(manifest, signer=signer)
 
 
 def read_builder_id(fields: Fields) -> str:

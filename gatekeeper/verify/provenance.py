@@ -22,7 +22,6 @@ No other member is accepted, at any level: an unread parameter is an unreviewed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.facts import Provenance
@@ -31,17 +30,17 @@ from gatekeeper.model.moment import Moment
 from gatekeeper.model.uris import PIPELINE, PROVENANCE_V1
 from gatekeeper.model.verified import Checked
 
-from .builder import BuilderRoot
-from .claims import Claim, Unbelievable, demand_commit, demand_signer, verify_claim
+from .claims import Claim, Unbelievable, demand_signer, verify_claim, with_source
 from .manifest import read_builder_id
+from .signers import SignerRule
 from .statement import read_digest_set, read_sha256
 
 _PARAMETERS = frozenset({"repository", "ref", "commit", "config"})
 
 
-def verify_provenance(data: bytes, roots: Sequence[BuilderRoot], *, received_at: Moment, artifact: Digest) -> Checked[Provenance]:
+def verify_provenance(data: bytes, rule: SignerRule, *, received_at: Moment, artifact: Digest) -> Checked[Provenance]:
     """Verify the bundle bytes of a provenance statement about `artifact`; raises `MalformedBundle` or `MalformedStatement`."""
-    return verify_claim(data, roots, received_at=received_at, artifact=artifact, readers={PROVENANCE_V1: read_provenance})
+    return verify_claim(data, rule, received_at=received_at, artifact=artifact, readers={PROVENANCE_V1: read_provenance})
 
 
 def read_provenance(claim: Claim) -> Provenance:
@@ -60,7 +59,7 @@ def read_provenance(claim: Claim) -> Provenance:
     log = details.optional("byproducts", lambda key: _read_log(details, key))
     details.done()
     demand_signer(claim.signer, builder_id=builder_id, run=run)
-    demand_commit(claim.signer, commit)
+    signer = with_source(claim.signer, repository=repository, commit=commit, run=run)
     return Provenance(
         artifact=claim.artifact,
         builder_id=builder_id,
@@ -74,7 +73,7 @@ def read_provenance(claim: Claim) -> Provenance:
         started=started,
         finished=finished,
         log=log,
-        signer=claim.signer,
+        signer=signer,
     )
 
 

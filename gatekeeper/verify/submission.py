@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 from gatekeeper.model.digest import Digest
@@ -11,10 +11,10 @@ from gatekeeper.model.moment import Moment
 from gatekeeper.model.uris import MANIFEST, PROVENANCE_V1, TEST_RESULT
 from gatekeeper.model.verified import Checked
 
-from .builder import BuilderRoot
 from .claims import Claim, verify_claim
 from .manifest import read_manifest
 from .provenance import read_provenance
+from .signers import SignerRule
 from .testresult import read_test_result
 
 BuilderFact: TypeAlias = ArtifactManifest | Provenance | TestResult
@@ -27,7 +27,7 @@ _READERS: dict[str, Callable[[Claim], BuilderFact]] = {
 
 
 def verify_submission(
-    data: bytes, roots: Sequence[BuilderRoot], *, received_at: Moment, artifact: Digest | None = None
+    data: bytes, rule: SignerRule, *, received_at: Moment, artifact: Digest | None = None
 ) -> Checked[BuilderFact]:
     """Verify by the signed predicate type; any other type is ``provenance-predicate``. Raises `MalformedBundle` or `MalformedStatement`."""
-    return verify_claim(data, roots, received_at=received_at, artifact=artifact, readers=_READERS)
+    return verify_claim(data, rule, received_at=received_at, artifact=artifact, readers=_READERS)

@@ -17,7 +17,6 @@ compares it with the artifact manifest's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.facts import TestResult, TestVerdict
@@ -26,8 +25,8 @@ from gatekeeper.model.moment import Moment
 from gatekeeper.model.uris import TEST_RESULT
 from gatekeeper.model.verified import Checked
 
-from .builder import BuilderRoot
 from .claims import Claim, verify_claim
+from .signers import SignerRule
 from .statement import read_sha256
 
 MAX_TESTS = 10_000
@@ -35,9 +34,9 @@ ACCEPTANCE = "acceptance"
 RECEIPT_ANNOTATION = "pingee.internal/receipt"
 
 
-def verify_test_result(data: bytes, roots: Sequence[BuilderRoot], *, received_at: Moment, artifact: Digest) -> Checked[TestResult]:
+def verify_test_result(data: bytes, rule: SignerRule, *, received_at: Moment, artifact: Digest) -> Checked[TestResult]:
     """Verify the bundle bytes of a test result about `artifact`; raises `MalformedBundle` or `MalformedStatement`."""
-    return verify_claim(data, roots, received_at=received_at, artifact=artifact, readers={TEST_RESULT: read_test_result})
+    return verify_claim(data, rule, received_at=received_at, artifact=artifact, readers={TEST_RESULT: read_test_result})
 
 
 def read_test_result(claim: Claim) -> TestResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatekeeper.model.decision import EvidenceItem, Purpose, RuleResult
 from gatekeeper.model.evidence import Absent, Present, Unreadable
-from gatekeeper.model.facts import RunIdentity
+from gatekeeper.model.facts import SignerIdentity, StandingIdentity
 from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.case import Case
 from gatekeeper.policy.rule import failed, item_of, passed, skipped, unreadable
@@ -85,22 +85,32 @@ def signature(case: Case) -> RuleResult:
             return passed(rule, f"signed by {found.signer.builder_id}, run {found.signer.run}", item)
 
 
-def doubt_signer(rule: str, case: Case, signer: RunIdentity, *items: EvidenceItem) -> RuleResult | None:
+def doubt_signer(rule: str, case: Case, signer: SignerIdentity, *items: EvidenceItem) -> RuleResult | None:
     """Why a statement's signer is not the builder that this component's policy names, for this project; None where it is."""
     builder = case.policy.builders.get(signer.builder_id)
     issued_by = case.policy.builders.get(signer.root)
-    # A builder's CA speaks for that builder alone: the name in the certificate is only as good as the root that issued it.
-    own_root = builder is not None and issued_by is not None and issued_by.roots == builder.roots
-    if builder is None or not own_root or case.candidate.project not in builder.projects or signer.builder_id != case.component.builder:
+    # A builder's signer speaks for that builder alone: the name in a run's certificate is only as good as the root that issued it, and only
+    # where the policy has that builder sign under a run's certificate at all.
+    own_signer = builder is not None and issued_by is not None and issued_by.signer == builder.signer
+    if builder is None or not own_signer or case.candidate.project not in builder.projects or signer.builder_id != case.component.builder:
         return failed(
             rule,
             "unknown-builder",
             *items,
-            expected=f"builder {case.component.builder} under its own CA, trusted for project {case.candidate.project}",
-            actual=f"signed by {signer.builder_id} under the CA of {signer.root or 'nobody'}",
+            expected=f"builder {case.component.builder} under its own signer, trusted for project {case.candidate.project}",
+            actual=f"signed by {signer.builder_id} under the signer of {signer.root or 'nobody'}",
             need="build with the builder that the component's policy names",
         )
-    if signer.project != case.candidate.project:
+    if isinstance(signer, StandingIdentity) and signer.repository not in (None, case.project.repository):
+        return failed(
+            rule,
+            "provenance-project",
+            *items,
+            expected=f"a signature for repository {case.project.repository}",
+            actual=f"signed for repository {signer.repository}",
+            need="build, test and submit in this project's own runs",
+        )
+    if signer.project not in (None, case.candidate.project):
         return failed(
             rule,
             "provenance-project",

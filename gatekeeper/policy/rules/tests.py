@@ -39,7 +39,7 @@ def _stage(case: Case, stage: str) -> RuleResult:
                     return failed(rule, checked.reason, item, expected=expected, actual=checked.detail, need="run the stage again")
                 if stranger := doubt_signer(rule, case, checked.value.signer, item):
                     return stranger
-                if commit is not None and checked.value.signer.commit != commit:
+                if commit is not None and checked.value.signer.commit not in (None, commit):
                     return failed(
                         rule,
                         "provenance-commit",
