@@ -20,8 +20,8 @@ from gatekeeper.model.facts import ArtifactManifest, Provenance, SignerIdentity,
 from gatekeeper.model.label import Viewer
 from gatekeeper.model.moment import moment
 from gatekeeper.model.verified import Refusal, Verified
-from gatekeeper.ports.artifacts import BlobMissing
 from gatekeeper.policy.document import Policy
+from gatekeeper.ports.artifacts import BlobMissing
 from gatekeeper.ports.records import ArtifactRecord, StatementRecord
 from gatekeeper.tlog.entry import Intake, encode_entry
 from gatekeeper.verify.builder import UnfitCertificate, encode_run_urn

@@ -31,3 +31,8 @@ class ExpectedSigner:
     """of `SPIFFE` the SPIFFE ID, of `SIGSTORE` the certificate's one name; compared exactly"""
     issuer_url: str = ""
     """of `SIGSTORE`: the OIDC issuer, compared exactly"""
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Everything but the file: kind, identity and issuer."""
+        return self.kind.value, self.identity, self.issuer_url

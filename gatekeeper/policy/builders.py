@@ -14,7 +14,7 @@ One `signer` for each builder; `identity` and `issuer_url` stand where the kind 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -22,7 +22,6 @@ from gatekeeper.model.fields import Fields
 from gatekeeper.model.signer import ExpectedSigner, SignerKind
 from gatekeeper.model.spiffeid import MalformedSpiffeId, parse_spiffe_id
 
-_MAX_FILE: Final = 256 * 1024
 _SUFFIXES: Final[Mapping[SignerKind, tuple[str, ...]]] = MappingProxyType(
     {SignerKind.X509: (".pem",), SignerKind.SPIFFE: (".pem", ".json"), SignerKind.SIGSTORE: (".json",), SignerKind.KEY: (".pem",)}
 )
@@ -37,18 +36,18 @@ _FORMS: Final[Mapping[SignerKind, str]] = MappingProxyType(
 _NAMED: Final = frozenset({SignerKind.SPIFFE, SignerKind.SIGSTORE})
 
 
-def read_signer(fields: Fields, files: Mapping[str, bytes]) -> ExpectedSigner:
-    """Read the members of one builder that say who signs; raises `FieldError`."""
-    kind, trust = _read_trust(fields, files)
+def read_signer(fields: Fields, files: Container[str], read: Callable[[str], bytes]) -> ExpectedSigner:
+    """Read the members of one builder that say who signs; raises `FieldError`. `read` gives one of the repository's `files`, within bounds."""
+    kind, file = _read_file(fields, files)
     identity = _read_identity(fields, kind) if kind in _NAMED else ""
     issuer_url = fields.text("issuer_url", max_length=1024) if kind is SignerKind.SIGSTORE else ""
     for key, stands in (("identity", kind in _NAMED), ("issuer_url", kind is SignerKind.SIGSTORE)):
         if fields.has(key) and not stands:
             raise fields.error(key, f"is not asked of a signer of kind {kind.value}")
-    return ExpectedSigner(kind, trust, identity, issuer_url)
+    return ExpectedSigner(kind, read(file), identity, issuer_url)
 
 
-def _read_trust(fields: Fields, files: Mapping[str, bytes]) -> tuple[SignerKind, bytes]:
+def _read_file(fields: Fields, files: Container[str]) -> tuple[SignerKind, str]:
     word, _, name = fields.text("signer").partition(":")
     if word not in tuple(SignerKind):
         raise fields.error("signer", "must be " + ", ".join(f"'{kind.value}:NAME'" for kind in SignerKind))
@@ -56,10 +55,7 @@ def _read_trust(fields: Fields, files: Mapping[str, bytes]) -> tuple[SignerKind,
     found = [name + suffix for suffix in _SUFFIXES[kind] if name + suffix in files]
     if len(found) != 1:
         raise fields.error("signer", f"is {_FORMS[kind]}")
-    trust = files[found[0]]
-    if len(trust) > _MAX_FILE:
-        raise fields.error("signer", f"names a file of more than {_MAX_FILE} bytes")
-    return kind, trust
+    return kind, found[0]
 
 
 def _read_identity(fields: Fields, kind: SignerKind) -> str:

@@ -163,7 +163,7 @@ class Policy:
     def trusted_root(self) -> Digest:
         """One digest over everything that evidence is verified with: builders' signers, issuers' keys, reviewers' keys."""
         whole = hashlib.sha256()
-        parts = [f"builder\0{b.id}\0{b.signer.kind}\0{b.signer.identity}\0{b.signer.issuer_url}\0".encode() + b.signer.trust for b in self.builders.values()]
+        parts = ["\0".join(("builder", b.id, *b.signer.names, "")).encode() + b.signer.trust for b in self.builders.values()]
         parts += [f"issuer\0{i.name}".encode() + b"\0" + (i.jwks or b"url\0" + i.jwks_url.encode()) for i in self.issuers.values()]
         parts += [f"person\0{p.name}".encode() + b"\0" + b"".join(sorted(p.keys)) for p in self.people.values()]
         for part in sorted(parts):

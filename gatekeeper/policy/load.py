@@ -293,7 +293,7 @@ def _builders(files: Mapping[str, bytes]) -> dict[str, Builder]:
             builders[builder_id] = Builder(
                 id=builder_id,
                 issuer=fields.text("issuer"),
-                signer=read_signer(fields, files),
+                signer=read_signer(fields, files, lambda file: _keys(files, file)),
                 projects=frozenset(fields.texts("projects", max_items=5000)),
             )
             fields.done()

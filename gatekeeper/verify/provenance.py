@@ -22,7 +22,6 @@ No other member is accepted, at any level: an unread parameter is an unreviewed 
 
 from __future__ import annotations
 
-
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.facts import Provenance
 from gatekeeper.model.fields import Fields

@@ -3,14 +3,13 @@
 The caller says which builder it is about (at the intake: the one that the run's token names; at a decision: the one that the component's policy
 names), the policy says of which kind that builder's signer is, and a bundle of any other kind is refused. Nothing in a bundle chooses.
 
-What is bound by what:
+What binds a signature to its builder, to its time, and to project, commit and run:
 
-| kind | builder | time | project, commit and run |
-|---|---|---|---|
-| x509 | builder id in the run's certificate, under the builder's own CA | valid at the intake entry | the certificate names all three |
-| sigstore | exact identity and issuer, under the pinned root | valid at the log's or a timestamp authority's times, none after the intake entry | Fulcio's source repository, digest and run invocation, where the certificate has them |
-| spiffe | exact SPIFFE ID, under the trust domain's pinned CAs | valid at the intake entry | nothing in an SVID |
-| key | exactly the pinned key | none: a key is trusted until the policy drops it | nothing |
+x509      the builder id in the run's certificate, under the builder's own CA; valid at the intake entry; the certificate names all three.
+sigstore  the exact identity and issuer, under the pinned root; valid at the log's and the timestamp authorities' times, none of which lies
+          after the intake entry; Fulcio's source repository, source digest and run invocation, where the certificate has them.
+spiffe    the exact SPIFFE ID, under the trust domain's pinned CAs; valid at the intake entry; an SVID names none of the three.
+key       exactly the pinned key; trusted until the policy drops it; it names none of the three.
 
 What a certificate does not name is what the signed statement itself says (`StandingIdentity`): an artifact manifest names project, repository,
 commit and run, a provenance all of these but the project, a test result its artifact alone. At the intake the token of the run that brings a
@@ -105,9 +104,18 @@ def _by_run(data: bytes, roots: Sequence[BuilderRoot], received_at: Moment) -> C
     try:
         bundle = parse_bundle(data)
     except MalformedBundle:
-        parse_sigstore_bundle(data)  # raises for what is no bundle of any kind
-        return Refusal(_UNTRUSTED, "a run's own certificate is expected, and a bundle without foreign entries, timestamps or chains")
+        if _is_of_another_kind(data):
+            return Refusal(_UNTRUSTED, "a run's own certificate is expected; the bundle brings a foreign log entry, timestamps or a chain")
+        raise
     return verify_builder_statement(bundle, roots, received_at=received_at)
+
+
+def _is_of_another_kind(data: bytes) -> bool:
+    try:
+        bundle = parse_sigstore_bundle(data)
+    except MalformedBundle:
+        return False
+    return bundle.entry is not None or bool(bundle.timestamps) or len(bundle.certificates) > 1
 
 
 def _by_standing(

@@ -17,7 +17,6 @@ compares it with the artifact manifest's.
 
 from __future__ import annotations
 
-
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.facts import TestResult, TestVerdict
 from gatekeeper.model.fields import Fields

@@ -74,7 +74,7 @@ async def test_what_does_not_agree_with_the_callers_token_is_refused(house):
         (house.person(), manifest(house), "not-authorised"),
         (house.run_caller(commit=NEW_COMMIT), manifest(house), "provenance-commit"),
         (house.run_caller(run="run-2"), manifest(house), "provenance-commit"),
-        (house.run_caller(builder="https://ci.demo/other"), manifest(house), "provenance-commit"),
+        (house.run_caller(builder="https://ci.demo/other"), manifest(house), "unknown-builder"),
         (house.run_caller(project="other"), manifest(house), "provenance-project"),
         (house.run_caller(), manifest(house, signing.FakeCa().run()), "bad-signature"),
     ):

@@ -108,7 +108,7 @@ REFUSED = {
     "issuers beside issuers": ("issuers", ISSUERS + "[issuer.x]\n", "issuers.toml", "/issuer: is not a member"),
     "one url for two issuers": ("issuers", ISSUERS.replace("https://vault.demo", "https://ci.demo"), "issuers.toml", "two issuers have one url"),
     "builder without CA file": ("builders", BUILDERS.replace("x509:builder-ca", "x509:nowhere"), "builders.toml", "signer: is 'x509:NAME'"),
-    "builder with another signer": ("builders", BUILDERS.replace("x509:builder-ca", "key:builder-ca"), "builders.toml", "signer: is 'x509:NAME'"),
+    "builder with another signer": ("builders", BUILDERS.replace("x509:builder-ca", "pgp:builder-ca"), "builders.toml", "signer: must be 'x509:NAME'"),
     "builder of an unknown issuer": ("builders", BUILDERS.replace('"ci"', '"c1"'), "builders.toml", "names the unknown issuer c1"),
     "builder with an unknown member": ("builders", BUILDERS + "x = 1\n", "builders.toml", "/x: is not a member"),
     "builders beside builders": ("builders", BUILDERS + "[builder.x]\n", "builders.toml", "/builder: is not a member"),
