@@ -181,8 +181,8 @@ class FakeSigstore:
             }
         ).encode()
 
-    def certificate(self, key: Any, *, identity: str = IDENTITY, issuer: str = ISSUER, source: dict[str, str] | None = None) -> bytes:
-        """A ten-minute certificate with its SCT; `source` values go into Fulcio's extensions by the names of `SOURCE`."""
+    def certificate(self, key: Any, *, identity: str = IDENTITY, issuer: str = ISSUER, source: dict[str, str | bytes] | None = None) -> bytes:
+        """A ten-minute certificate with its SCT; `source` goes into Fulcio's extensions by the names of `SOURCE`; bytes as they are."""
         builder = (
             _named("", self.authority.subject)
             .public_key(key.public_key())
@@ -196,7 +196,7 @@ class FakeSigstore:
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)]), critical=True)
         )
         for oid, text in [(_ISSUER_OID, issuer), *((SOURCE[name], text) for name, text in (source or {}).items())]:
-            builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), _der_string(text)), critical=False)
+            builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), text if isinstance(text, bytes) else _der_string(text)), critical=False)
         bare = builder.sign(self.authority.key, hashes.SHA256())
         timestamps = x509.UnrecognizedExtension(x509.ObjectIdentifier(_SCT_OID), self._timestamps(bare.tbs_certificate_bytes))
         return builder.add_extension(timestamps, critical=False).sign(self.authority.key, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -1,0 +1,160 @@
+"""The intake and the decision for a builder of each kind of signer: what a run brings in is deployed, what is not its own is neither logged nor stored."""
+
+import pytest
+
+from gatekeeper.deploy.calls import CallRefused
+from gatekeeper.deploy.intake import accept_blob, accept_statement
+from gatekeeper.deploy.query import build_log, provenance
+from gatekeeper.model.digest import digest_of
+from gatekeeper.model.moment import later
+from gatekeeper.model.ping import State
+from gatekeeper.tlog.entry import Intake
+from tests.fakes import frames, signing
+from tests.fakes.foreign_signers import IDENTITY, ISSUER, SPIFFE_ID, FakeAuthority, FakeKey, FakeSigstore, FakeWorkload
+from tests.fakes.house import NEW_COMMIT, OLD_COMMIT, House, _verify_inline, anyio_backend, anyone  # noqa: F401
+
+pytestmark = pytest.mark.anyio
+
+ALL = frozenset({"manifest", "provenance", "test-result"})
+MADE = frames.make_artifact("1")
+TREE = digest_of(OLD_COMMIT.encode())[7:47]
+SIGSTORE, DOMAIN, KEY = FakeSigstore(), FakeAuthority("spire.demo"), FakeKey()
+SIGN = {"spiffe": FakeWorkload(DOMAIN).sign, "sigstore": SIGSTORE.sign, "key": KEY.sign}
+FILES = {"spiffe": {"s.json": DOMAIN.spiffe_bundle()}, "sigstore": {"s.json": SIGSTORE.root()}, "key": {"s.pem": KEY.pem}}
+NAMES = {"spiffe": f'identity = "{SPIFFE_ID}"\n', "sigstore": f'identity = "{IDENTITY}"\nissuer_url = "{ISSUER}"\n', "key": ""}
+STANDING = tuple(SIGN)
+SECOND_PROJECT = f'repository = "{signing.REPOSITORY}-2"\ndefault_branch = "main"\napproved = []\nreview = "attestations"\n'
+
+
+def house_of(kind, *, projects='"hello"'):
+    house = House()
+    files = house.policy.files
+    entry = f'[builders."{signing.BUILDER_ID}"]\nissuer = "ci"\nsigner = "{kind}:s"\n{NAMES[kind]}projects = [{projects}]\n'
+    files |= FILES[kind] | {"builders.toml": entry.encode(), "projects/second.toml": SECOND_PROJECT.encode()}
+    house.policy.load()
+    house.review.add(OLD_COMMIT, TREE)
+    return house
+
+
+def manifest(sign, *, commit=OLD_COMMIT, repository=signing.REPOSITORY, names=None, **changes):
+    source = {"repository": repository, "commit": commit, "tree": TREE}
+    return sign(signing.manifest_statement(artifact=MADE.digest, source=source, **changes), **(names or {}))
+
+
+def result(sign, **names):
+    return sign(signing.result_statement(artifact=MADE.digest), **names)
+
+
+def traced(sign, **changes):
+    return sign(signing.provenance_statement(**{"artifact": MADE.digest, "commit": OLD_COMMIT, "tree": TREE} | changes))
+
+
+async def chunks(data):
+    yield data
+
+
+async def refused(house, code, words, bundle, *, caller=None):
+    before = len(house.log.tree.entries), len(house.database.state.statements)
+    with pytest.raises(CallRefused) as caught:
+        await accept_statement(house.parts, caller or house.run_caller(), bundle, kinds=ALL)
+    assert caught.value.code == code, caught.value
+    assert words in str(caught.value)
+    assert (len(house.log.tree.entries), len(house.database.state.statements)) == before
+
+
+@pytest.mark.parametrize("kind", STANDING)
+async def test_what_each_kind_of_signer_signed_is_taken_in_and_deployed(kind):
+    house, sign = house_of(kind), SIGN[kind]
+    bundles = [manifest(sign), traced(sign), result(sign)]
+    for bundle in bundles:
+        await accept_statement(house.parts, house.run_caller(), bundle, kinds=ALL)
+    for blob in (MADE.manifest, MADE.config, MADE.layer, b"log"):
+        await accept_blob(house.parts, house.run_caller(), MADE.digest, digest_of(blob), chunks(blob), max_bytes=10**6)
+    assert [entry.manifest for _, entry in house.log.entries(Intake)] == [digest_of(bundle) for bundle in bundles]
+    shown = await provenance(house.parts, MADE.digest, anyone())
+    assert [statement["status"] for statement in shown["statements"]] == ["verified"] * 3
+    assert await build_log(house.parts, MADE.digest, anyone()) == b"log"
+    await house.vote()
+    house.clock.ahead(86400)  # certificates are long expired: the intake entry's time counts
+    ended = await house.to_the_end(await house.ping(MADE.digest))
+    assert ended.state is State.DEPLOYED, (ended.reasons, ended.rules)
+
+
+@pytest.mark.parametrize("kind", STANDING)
+async def test_a_signer_that_the_policy_has_since_replaced_counts_no_more(kind):
+    house, sign = house_of(kind), SIGN[kind]
+    for bundle in (manifest(sign), traced(sign), result(sign)):
+        await accept_statement(house.parts, house.run_caller(), bundle, kinds=ALL)
+    for blob in (MADE.manifest, MADE.config, MADE.layer):
+        await accept_blob(house.parts, house.run_caller(), MADE.digest, digest_of(blob), chunks(blob), max_bytes=10**6)
+    await house.vote()
+    house.policy.files["builders.toml"] = f'[builders."{signing.BUILDER_ID}"]\nissuer = "ci"\nsigner = "x509:builder-ca"\nprojects = ["hello"]\n'.encode()
+    house.policy.load()
+    ended = await house.to_the_end(await house.ping(MADE.digest))
+    assert ended.state is not State.DEPLOYED
+    assert set(ended.reasons) == {"unknown-builder"}
+
+
+@pytest.mark.parametrize("kind", STANDING)
+async def test_the_statement_must_say_what_the_token_says(kind):
+    house, sign = house_of(kind), SIGN[kind]
+    await refused(house, "provenance-commit", "different commits", manifest(sign, commit=NEW_COMMIT))
+    await refused(house, "provenance-commit", "different commits", manifest(sign, run="run-2"))
+    await refused(house, "provenance-project", "different projects", manifest(sign, project="second"))
+    await refused(house, "provenance-project", "another repository", manifest(sign, repository=signing.REPOSITORY + "-2"))
+    await refused(house, "unknown-builder", "another builder", manifest(sign, builder={"id": "https://ci.demo/other"}))
+    await accept_statement(house.parts, house.run_caller(), manifest(sign), kinds=ALL)
+    await refused(house, "provenance-commit", "different commits", traced(sign, commit=NEW_COMMIT))
+    await refused(house, "provenance-project", "another repository", traced(sign, repository=signing.REPOSITORY + "-2"))
+
+
+@pytest.mark.parametrize("kind", STANDING)
+async def test_a_result_comes_from_a_run_of_the_artifacts_own_project_and_commit(kind):
+    house, sign = house_of(kind, projects='"hello", "second"'), SIGN[kind]
+    await refused(house, "unknown-manifest", "no such", result(sign))
+    await accept_statement(house.parts, house.run_caller(), manifest(sign), kinds=ALL)
+    await refused(house, "provenance-project", "another project's", result(sign), caller=house.run_caller(project="second"))
+    await refused(house, "provenance-commit", "another commit", result(sign), caller=house.run_caller(commit=NEW_COMMIT))
+    await accept_statement(house.parts, house.run_caller(run="run-2"), result(sign), kinds=ALL)
+
+
+@pytest.mark.parametrize("kind", STANDING)
+async def test_a_builder_outside_its_projects_is_refused(kind):
+    house = house_of(kind, projects="")
+    await refused(house, "unknown-builder", "for this project", manifest(SIGN[kind]))
+
+
+@pytest.mark.parametrize("kind", STANDING)
+async def test_the_tokens_builder_alone_says_who_must_have_signed(kind):
+    house = house_of(kind)
+    own = f'[builders."https://ci.demo/own"]\nissuer = "ci"\nsigner = "x509:builder-ca"\nprojects = ["hello"]\n'
+    house.policy.files["builders.toml"] += own.encode()
+    house.policy.load()
+    bundle = manifest(SIGN[kind])
+    await refused(house, "unknown-builder", "", bundle, caller=house.run_caller(builder="https://ci.demo/own"))
+    await refused(house, "unknown-builder", "", bundle, caller=house.run_caller(builder="https://ci.demo/none"))
+    await refused(house, "unknown-builder", "", manifest(house.ca.run(commit=OLD_COMMIT).sign))
+    for other in STANDING:
+        if other != kind:
+            await refused(house, "unknown-builder", "", manifest(SIGN[other]))
+
+
+async def test_an_svid_and_a_keyless_signature_are_judged_by_the_intakes_time():
+    house = house_of("spiffe")
+    house.clock.ahead(3600)
+    await refused(house, "certificate-expired", "validity", manifest(SIGN["spiffe"]))
+    house = house_of("sigstore")
+    await refused(house, "certificate-expired", "in the future", manifest(SIGN["sigstore"], names={"at": later(signing.ISSUED, seconds=300)}))
+
+
+async def test_a_keyless_certificates_source_is_the_tokens():
+    house = house_of("sigstore")
+    source = {"repository": signing.REPOSITORY, "commit": OLD_COMMIT, "invocation": signing.RUN}
+    await accept_statement(house.parts, house.run_caller(), manifest(SIGSTORE.sign, names={"source": source}), kinds=ALL)
+    for change, code in (
+        ({"repository": signing.REPOSITORY + "-2"}, "provenance-project"),
+        ({"commit": NEW_COMMIT}, "provenance-commit"),
+        ({"invocation": "run-2"}, "provenance-commit"),
+    ):
+        await refused(house, code, "", result(SIGSTORE.sign, source=source | change))
+    await accept_statement(house.parts, house.run_caller(), result(SIGSTORE.sign, source=source), kinds=ALL)
