@@ -7,6 +7,8 @@ the public good instance as it was when this version's dependencies were locked,
 from __future__ import annotations
 
 import argparse
+import base64
+import binascii
 import hashlib
 import importlib.resources
 from collections.abc import Callable
@@ -14,15 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gatekeeper.model.digest import MalformedDigest, digest_of, parse_digest
-from gatekeeper.model.moment import moment
+from gatekeeper.model.digest import Digest, MalformedDigest, digest_of, parse_digest
+from gatekeeper.model.moment import MalformedMoment, moment, parse_moment
 from gatekeeper.verify.errors import Malformed
 
 from .exits import Exit, Failure
 from .verifyreport import Asked, print_report
 
 if TYPE_CHECKING:  # the library behind them takes a third of a second to load, which no other command should wait for
-    from gatekeeper.verify.attestation import Artifact, Demand, Signer
+    from gatekeeper.verify.attestation import Artifact, Demand, Report, Signer
+    from gatekeeper.verify.offlineforms import OwnRun
     from gatekeeper.verify.sigstoreroot import SigstoreRoot
 
 T = TypeVar("T")
@@ -42,7 +45,8 @@ def add_verify(commands: argparse._SubParsersAction[Parser], flags: Parser) -> N
     words = verifying.add_subparsers(required=True, metavar="COMMAND", parser_class=type(verifying))
     text = "Verify one sigstore bundle against an artifact and its signer. 0: verified, 3: refused, 1: malformed."
     one = words.add_parser("bundle", help="verify one bundle", description=text, parents=[flags])
-    one.add_argument("bundle", metavar="FILE", help="the bundle, versions 0.1 to 0.3")
+    one.add_argument("bundle", metavar="FILE", help="the bundle, versions 0.1 to 0.3; with --key also a bare DSSE envelope (cosign's .att)")
+    one.add_argument("--signature", metavar="FILE", help="with --key: FILE is the layer of cosign's .sig, and this its signature in base64")
     one.add_argument("--artifact", required=True, metavar="FILE|sha256:DIGEST", help="what it must be about")
     one.add_argument("--identity", metavar="ID", help="who must have signed, compared exactly with the certificate's one name")
     _add_trust(one)
@@ -62,11 +66,16 @@ def _add_trust(command: argparse.ArgumentParser) -> None:
     command.add_argument("--issuer", metavar="URL", help="the OIDC issuer that must have vouched for the signer, compared exactly")
     command.add_argument("--trusted-root", metavar="FILE", help="a sigstore trusted root (default: the public good instance's, as locked)")
     command.add_argument("--key", metavar="FILE", help="expect this PEM public key instead of an identity and issuer")
+    command.add_argument("--builder-ca", metavar="FILE", help="expect a run of our own builder under these PEM certificates instead of an issuer")
+    command.add_argument("--received-at", metavar="TIME", help="with --builder-ca: the time of the statement's intake entry (default: now)")
 
 
 def bundle(arguments: argparse.Namespace) -> Exit:
-    """Verify one bundle; 0 or 3."""
-    return _verify(arguments, arguments.bundle, _signer(arguments, arguments.identity, "--identity"), None)
+    """Verify one bundle, or one layer of cosign's; 0 or 3."""
+    signer = _signer(arguments, arguments.identity, "--identity")
+    if arguments.signature is not None:
+        return _simple_signing(arguments, signer)
+    return _verify(arguments, arguments.bundle, signer, None)
 
 
 def provenance(arguments: argparse.Namespace) -> Exit:
@@ -77,29 +86,71 @@ def provenance(arguments: argparse.Namespace) -> Exit:
     return _verify(arguments, arguments.bundle, _signer(arguments, arguments.builder_id, "--builder-id"), expected.demand)
 
 
-def _verify(arguments: argparse.Namespace, file: str, signer: Signer, demand: Demand | None) -> Exit:
+def _verify(arguments: argparse.Namespace, file: str, signer: Signer | OwnRun, demand: Demand | None) -> Exit:
     from gatekeeper.verify.attestation import verify_attestation
+    from gatekeeper.verify.offlineforms import OwnRun, verify_own_run
 
-    artifact = _artifact(arguments.artifact)
+    artifact, at = _artifact(arguments.artifact), moment(datetime.now(UTC))
+    if isinstance(signer, OwnRun):
+        own = signer
+        return _report(arguments, file, artifact, None, lambda data: verify_own_run(data, own, artifact, at=at, demand=demand))
+    other, trusted_root = signer, None if signer.root is None else signer.root.digest
+    return _report(arguments, file, artifact, trusted_root, lambda data: verify_attestation(data, other, artifact, at=at, demand=demand))
+
+
+def _simple_signing(arguments: argparse.Namespace, signer: Signer | OwnRun) -> Exit:
+    from gatekeeper.verify.attestation import Pinned
+    from gatekeeper.verify.offlineforms import verify_simple_signing
+
+    if not isinstance(signer, Pinned):
+        raise Failure(Exit.USAGE, "--signature goes with --key: cosign's .sig form is verified with a key alone")
+    key, artifact = signer.key, _artifact(arguments.artifact)
+    try:
+        signature = base64.b64decode(_read(arguments.signature).strip(), validate=True)
+    except binascii.Error:
+        raise Failure(Exit.USAGE, f"{arguments.signature} is not base64") from None
+    return _report(arguments, arguments.bundle, artifact, None, lambda data: verify_simple_signing(data, signature, key, artifact))
+
+
+def _report(arguments: argparse.Namespace, file: str, artifact: Artifact, trusted_root: Digest | None, verify: Callable[[bytes], Report]) -> Exit:
     data = _read(file)
     try:
-        report = verify_attestation(data, signer, artifact, at=moment(datetime.now(UTC)), demand=demand)
+        report = verify(data)
     except Malformed as error:
         raise Failure(Exit.USAGE, f"{file} is malformed: {error}") from None
-    asked = Asked(file, digest_of(data), arguments.artifact, artifact.digests["sha256"], None if signer.root is None else signer.root.digest)
-    return print_report(asked, report, arguments.output)
+    return print_report(Asked(file, digest_of(data), arguments.artifact, artifact.digests["sha256"], trusted_root), report, arguments.output)
 
 
-def _signer(arguments: argparse.Namespace, identity: str | None, flag: str) -> Signer:
+def _signer(arguments: argparse.Namespace, identity: str | None, flag: str) -> Signer | OwnRun:
     from gatekeeper.verify.attestation import Keyless, Pinned
     from gatekeeper.verify.managedkey import parse_managed_key
 
+    if arguments.builder_ca is not None and (arguments.key is not None or arguments.issuer is not None):
+        raise Failure(Exit.USAGE, "--builder-ca goes with neither --key nor --issuer: one kind of signer is expected")
+    if arguments.received_at is not None and arguments.builder_ca is None:
+        raise Failure(Exit.USAGE, "--received-at goes with --builder-ca")
+    if arguments.builder_ca is not None:
+        return _own_run(arguments, identity, flag)
     if arguments.key is not None:
         key = _trusted(arguments.key, parse_managed_key)
         return Pinned(key, None if arguments.trusted_root is None else _root(arguments.trusted_root))
     if not identity or not arguments.issuer:
-        raise Failure(Exit.USAGE, f"give {flag} and --issuer, or --key")
+        raise Failure(Exit.USAGE, f"give {flag} and --issuer, or --key, or --builder-ca")
     return Keyless(identity, arguments.issuer, _root(arguments.trusted_root))
+
+
+def _own_run(arguments: argparse.Namespace, identity: str | None, flag: str) -> OwnRun:
+    from gatekeeper.verify.builder import parse_builder_root
+    from gatekeeper.verify.offlineforms import OwnRun
+
+    if not identity:
+        raise Failure(Exit.USAGE, f"--builder-ca goes with {flag}: the builder id, compared exactly with the certificate's")
+    root = _trusted(arguments.builder_ca, lambda pem: parse_builder_root(Path(arguments.builder_ca).name, pem))
+    try:
+        received_at = None if arguments.received_at is None else parse_moment(arguments.received_at)
+    except MalformedMoment as error:
+        raise Failure(Exit.USAGE, f"--received-at {error}") from None
+    return OwnRun(identity, root, received_at)
 
 
 def _root(file: str | None) -> SigstoreRoot:

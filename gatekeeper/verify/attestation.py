@@ -25,8 +25,9 @@ from .dsse import UntrustedEnvelope, pae
 from .errors import MalformedStatement
 from .fulciocertificate import KeylessCertificate, UnreadableCertificate, is_self_issued, read_keyless_certificate
 from .keyless import claimed_times, verify_entry_of_key, verify_keyless
+from .legacyforms import parse_any_form
 from .managedkey import ManagedKey, message_algorithm, signs_bytes, signs_message
-from .sigstorebundle import UntrustedSigstoreBundle, parse_sigstore_bundle
+from .sigstorebundle import UntrustedSigstoreBundle
 from .sigstoreroot import SigstoreRoot
 from .statement import UntrustedStatement, parse_statement
 
@@ -103,11 +104,11 @@ def artifact_of_digest(digest: Digest) -> Artifact:
 
 
 def verify_attestation(data: bytes, signer: Signer, artifact: Artifact, *, at: Moment, demand: Demand | None = None) -> Report:
-    """Verify bundle bytes; raises `MalformedBundle`, or `MalformedStatement` for signed bytes that are no statement.
+    """Verify bundle bytes, or a bare envelope by a key; raises `MalformedBundle`, or `MalformedStatement` for signed bytes that are no statement.
 
     With a `demand` there must be a statement, which it goes on to check, and may refuse by `Checks.refuse`.
     """
-    bundle = parse_sigstore_bundle(data)
+    bundle = parse_any_form(data)
     checks = Checks(provenance=demand is not None)
     try:
         attestation = _verify(bundle, signer, artifact, checks, at=at, statement_needed=demand is not None)
@@ -263,6 +264,11 @@ def _statement(bundle: UntrustedSigstoreBundle, artifact: Artifact, checks: Chec
         for name in (Name.PAYLOAD_TYPE, Name.STATEMENT, Name.SUBJECT):
             checks.skipped(name, "the artifact itself is signed, no statement about it")
         return None
+    return read_statement(content, artifact, checks)
+
+
+def read_statement(content: UntrustedEnvelope, artifact: Artifact, checks: Checks) -> UntrustedStatement:
+    """The statement of an envelope whose signature holds, if it is about the artifact; raises `Refused`, or `MalformedStatement`."""
     checks.demand(
         content.payload_type == IN_TOTO_PAYLOAD,
         Name.PAYLOAD_TYPE,

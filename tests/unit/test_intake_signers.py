@@ -127,7 +127,7 @@ async def test_a_builder_outside_its_projects_is_refused(kind):
 @pytest.mark.parametrize("kind", STANDING)
 async def test_the_tokens_builder_alone_says_who_must_have_signed(kind):
     house = house_of(kind)
-    own = f'[builders."https://ci.demo/own"]\nissuer = "ci"\nsigner = "x509:builder-ca"\nprojects = ["hello"]\n'
+    own = '[builders."https://ci.demo/own"]\nissuer = "ci"\nsigner = "x509:builder-ca"\nprojects = ["hello"]\n'
     house.policy.files["builders.toml"] += own.encode()
     house.policy.load()
     bundle = manifest(SIGN[kind])

@@ -278,7 +278,7 @@ def test_nearly_the_keyless_issuer_is_another(issuer):  # row 38
 def test_an_authority_of_another_trust_domain_is_refused():
     elsewhere = FakeAuthority("spire.demo middle", issuer=DOMAIN, names=(URI("spiffe://evil.demo"),))
     refused(FakeWorkload(elsewhere, intermediates=(elsewhere,)).sign(manifest_statement()), RULES["spiffe"], "unknown-builder", "trust domain house.demo")
-    with pytest.raises(MalformedKey, match="trust domain house.demo"):
+    with pytest.raises(MalformedKey, match=r"trust domain house\.demo"):
         parse_signer(BUILDER_ID, ExpectedSigner(SignerKind.SPIFFE, FakeAuthority("x", names=(URI("spiffe://evil.demo"),)).pem, SPIFFE_ID))
 
 
