@@ -13,6 +13,7 @@ from gatekeeper.model.evidence import Absent, Present
 from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.load import MAX_FILE, PolicyError
 from gatekeeper.ports.errors import Unavailable
+from tests.fakes.foreign_signers import FakeKey
 from tests.fakes.git_repositories import EMPTY_ENVIRONMENT, Repository, make_key, signers_line
 
 pytestmark = pytest.mark.anyio
@@ -213,6 +214,18 @@ async def test_what_does_not_parse_or_is_for_another_instance_is_refused(house):
     house.commit({"policy.toml": 'instance = "test"\nanonymous = "public"\n'})
     assert "for the instance test" in await refused(source, "config-invalid")
     fixed = house.commit(FILES)
+    assert await source.refresh() is True
+    assert source.loaded == fixed
+
+
+async def test_a_builders_signer_that_holds_no_such_trust_is_refused(house):
+    source = await house.open()
+    builder = '[builders."https://ci.demo/builder"]\nissuer = "ci"\nprojects = []\nsigner = "key:ours"\n'
+    issuer = '[issuers.ci]\nkind = "run"\nurl = "https://ci.demo"\njwks_url = "https://ci.demo/keys"\nalgorithms = ["ES256"]\n'
+    house.commit({"builders.toml": builder, "issuers.toml": issuer, "ours.pem": "no key"})
+    said = await refused(source, "config-invalid")
+    assert "builders.toml: https://ci.demo/builder: the key file is not one PEM public key" in said
+    fixed = house.commit({"ours.pem": FakeKey().pem.decode()})
     assert await source.refresh() is True
     assert source.loaded == fixed
 

@@ -17,7 +17,7 @@ from gatekeeper.model.moment import later
 from gatekeeper.model.signer import ExpectedSigner, SignerKind
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.errors import MalformedBundle, MalformedKey
-from gatekeeper.verify.signers import NOBODY, parse_signer, verify_signed
+from gatekeeper.verify.signers import NOBODY, authorities_of, parse_signer, verify_signed
 from gatekeeper.verify.submission import verify_submission
 from tests.fakes.foreign_signers import IDENTITY, ISSUER, SPIFFE_ID, FakeAuthority, FakeKey, FakeSigstore, FakeWorkload, public_der
 from tests.fakes.signing import (
@@ -375,6 +375,12 @@ def test_a_statement_of_another_builder_is_refused(kind):
 
 
 # files of the policy
+
+
+def test_the_authorities_whose_end_is_watched():
+    assert authorities_of(RULES["x509"]) == (CA.root().certificates[0],)
+    assert len(authorities_of(RULES["spiffe"])) == 1
+    assert authorities_of(RULES["key"]) == authorities_of(RULES["sigstore"]) == ()
 
 
 @pytest.mark.parametrize(
