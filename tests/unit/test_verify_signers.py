@@ -23,7 +23,6 @@ from tests.fakes.foreign_signers import IDENTITY, ISSUER, SPIFFE_ID, FakeAuthori
 from tests.fakes.signing import (
     ARTIFACT,
     BUILDER_ID,
-    CA_USAGE,
     COMMIT,
     ISSUED,
     PROJECT,
@@ -213,7 +212,7 @@ UNFIT = {
     "authority": ({"ca": True}, "a certificate authority signs no statements"),  # row 25
     "no key usage": ({"usage": None}, "key usage"),
     "key usage not critical": ({"usage_critical": False}, "key usage must be critical"),
-    "no digital signature": ({"usage": CA_USAGE}, "key usage"),
+    "no digital signature": ({"usage": x509.KeyUsage(False, False, False, False, True, False, False, False, False)}, "key usage"),
     "signs certificates": ({"usage": key_usage(key_cert_sign=True)}, "key usage"),
     "signs revocations": ({"usage": key_usage(crl_sign=True)}, "key usage"),
     "code signing alone": ({"extended": (ExtendedKeyUsageOID.CODE_SIGNING,)}, "extended key usage"),
