@@ -66,6 +66,7 @@ class BuilderRoot:
 class SignedStatement:
     """Payload bytes of an in-toto envelope, and who signed them. What the payload says is still to be checked."""
 
+    payload_type: str
     payload: bytes
     signer: SignerIdentity
 
@@ -125,7 +126,7 @@ def verify_builder_statement(bundle: UntrustedBundle, roots: Sequence[BuilderRoo
         return Refusal("bad-signature", "the envelope needs exactly one signature, by the certificate's key, over these bytes")
     if bundle.envelope.payload_type != IN_TOTO_PAYLOAD:
         return Refusal("provenance-predicate", f"the payload type must be {IN_TOTO_PAYLOAD}")
-    return seal(SignedStatement(bundle.envelope.payload, replace(signer, root=root)), bundle.digest)
+    return seal(SignedStatement(bundle.envelope.payload_type, bundle.envelope.payload, replace(signer, root=root)), bundle.digest)
 
 
 def _load(der: bytes) -> x509.Certificate:

@@ -81,18 +81,14 @@ def demand_signer(signer: SignerIdentity, *, builder_id: str, run: str) -> None:
         raise Unbelievable("provenance-commit", "the statement names another run than its certificate")
 
 
-def demand_commit(signer: SignerIdentity, commit: str) -> None:
-    """The commit that the predicate names is the one the run was for; raises `Unbelievable`."""
-    if signer.commit not in (None, commit):
-        raise Unbelievable("provenance-commit", "the statement names another commit than its certificate")
-
-
 def with_source(signer: SignerIdentity, *, repository: str, commit: str, run: str, project: str | None = None) -> SignerIdentity:
     """The signer, with what its statement says of its source where its certificate says nothing; raises `Unbelievable` where that differs.
 
-    A run's certificate says it all (but the repository, which the policy compares), so its identity stays as it is.
+    A run's certificate says it all (but the repository, which the policy compares), so its identity stays as it is. Every reader whose predicate
+    names a commit ends here: what it leaves out, nothing would bind to the token of a standing signer's run.
     """
-    demand_commit(signer, commit)
+    if signer.commit not in (None, commit):
+        raise Unbelievable("provenance-commit", "the statement names another commit than its certificate")
     if isinstance(signer, RunIdentity):
         return signer
     if signer.repository not in (None, repository):

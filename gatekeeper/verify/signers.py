@@ -97,7 +97,7 @@ def verify_signed(data: bytes, rule: SignerRule, *, received_at: Moment) -> Chec
         return signed
     if bundle.content.payload_type != IN_TOTO_PAYLOAD:
         return Refusal("provenance-predicate", f"the payload type must be {IN_TOTO_PAYLOAD}")
-    return seal(SignedStatement(bundle.content.payload, signed), bundle.digest)
+    return seal(SignedStatement(bundle.content.payload_type, bundle.content.payload, signed), bundle.digest)
 
 
 def _by_run(data: bytes, roots: Sequence[BuilderRoot], received_at: Moment) -> Checked[SignedStatement]:
