@@ -16,7 +16,7 @@ from gatekeeper.model.canonical import Json, encode_canonical
 from gatekeeper.model.digest import Digest, digest_hex
 from gatekeeper.model.moment import Moment, render_moment
 
-CONFIG_PATH = ".pipeline/config.yaml"
+CONFIG_PATH = uris.PIPELINE_CONFIG
 _MAX_TEST_NAME = 1024
 
 

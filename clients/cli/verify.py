@@ -1,6 +1,6 @@
-"""`pingee verify bundle` and `pingee verify provenance`: one bundle, offline, by the code that the gatekeeper runs.
+"""`pingee verify bundle`, `provenance` and `summary`: one bundle, offline, by the code that the gatekeeper runs.
 
-Neither opens a connection. What is trusted is given: a trusted root as a file, or a public key. Without `--trusted-root` it is the root of
+None of them opens a connection. What is trusted is given: a trusted root as a file, or a public key. Without `--trusted-root` it is the root of
 the public good instance as it was when this version's dependencies were locked, and the report names its digest.
 """
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from gatekeeper.model.digest import Digest, MalformedDigest, digest_of, parse_digest
 from gatekeeper.model.moment import MalformedMoment, moment, parse_moment
+from gatekeeper.verify.checks import PROVENANCE_CHECKS, Name
 from gatekeeper.verify.errors import Malformed
 
 from .exits import Exit, Failure
@@ -39,7 +40,7 @@ _ALGORITHMS: Final = ("sha1", "sha256", "sha384", "sha512")
 
 
 def add_verify(commands: argparse._SubParsersAction[Parser], flags: Parser) -> None:
-    """Add `verify bundle` and `verify provenance` to the command line."""
+    """Add the commands of `verify` to the command line."""
     text = "Verify evidence without a server: offline, naming every check made and every check skipped."
     verifying = commands.add_parser("verify", help="verify a bundle or provenance, offline", description=text)
     words = verifying.add_subparsers(required=True, metavar="COMMAND", parser_class=type(verifying))
@@ -49,6 +50,7 @@ def add_verify(commands: argparse._SubParsersAction[Parser], flags: Parser) -> N
     one.add_argument("--signature", metavar="FILE", help="with --key: FILE is the layer of cosign's .sig, and this its signature in base64")
     one.add_argument("--artifact", required=True, metavar="FILE|sha256:DIGEST", help="what it must be about")
     one.add_argument("--identity", metavar="ID", help="who must have signed, compared exactly with the certificate's one name")
+    one.add_argument("--predicate-type", metavar="URI", help="what its statement must be, compared exactly: an SBOM, a VEX document (default: any)")
     _add_trust(one)
     one.set_defaults(run=bundle)
     text = "Verify SLSA provenance, v1 or v0.2, against builder and source. 0: verified, 3: refused, 1: malformed."
@@ -60,6 +62,16 @@ def add_verify(commands: argparse._SubParsersAction[Parser], flags: Parser) -> N
     provenance_.add_argument("--builder-id", required=True, metavar="ID", help="compared exactly with the predicate and the certificate's one name")
     _add_trust(provenance_)
     provenance_.set_defaults(run=provenance)
+    text = "Verify a SLSA verification summary (VSA) against verifier and resource. 0: verified, 3: refused, 1: malformed."
+    summary_ = words.add_parser("summary", help="verify somebody else's verdict", description=text, parents=[flags])
+    summary_.add_argument("artifact", metavar="FILE|sha256:DIGEST", help="what was verified")
+    summary_.add_argument("--bundle", required=True, metavar="FILE", help="the bundle with the summary")
+    summary_.add_argument("--verifier-id", required=True, metavar="ID", help="whose verdict counts, compared exactly with the predicate")
+    summary_.add_argument("--resource-uri", required=True, metavar="URI", help="what the verdict must be about, compared exactly")
+    summary_.add_argument("--level", action="append", default=[], metavar="LEVEL", help="a level that must have been verified, exactly; repeatable")
+    summary_.add_argument("--identity", metavar="ID", help="who must have signed, compared exactly with the certificate's one name")
+    _add_trust(summary_)
+    summary_.set_defaults(run=summary)
 
 
 def _add_trust(command: argparse.ArgumentParser) -> None:
@@ -73,9 +85,14 @@ def _add_trust(command: argparse.ArgumentParser) -> None:
 def bundle(arguments: argparse.Namespace) -> Exit:
     """Verify one bundle, or one layer of cosign's; 0 or 3."""
     signer = _signer(arguments, arguments.identity, "--identity")
+    predicate_type = arguments.predicate_type
+    if predicate_type == "":
+        raise Failure(Exit.USAGE, "--predicate-type is empty: leave it out, or name one")
     if arguments.signature is not None:
+        if predicate_type is not None:
+            raise Failure(Exit.USAGE, "--signature goes without --predicate-type: cosign's .sig form holds no statement")
         return _simple_signing(arguments, signer)
-    return _verify(arguments, arguments.bundle, signer, None)
+    return _verify(arguments, signer, predicates=() if predicate_type is None else (predicate_type,))
 
 
 def provenance(arguments: argparse.Namespace) -> Exit:
@@ -83,19 +100,39 @@ def provenance(arguments: argparse.Namespace) -> Exit:
     from gatekeeper.verify.foreignprovenance import ExpectedProvenance
 
     expected = _given(lambda: ExpectedProvenance(arguments.builder_id, arguments.source_uri, arguments.source_ref))
-    return _verify(arguments, arguments.bundle, _signer(arguments, arguments.builder_id, "--builder-id"), expected.demand)
+    return _verify(arguments, _signer(arguments, arguments.builder_id, "--builder-id"), demand=expected.demand, demanded=PROVENANCE_CHECKS)
 
 
-def _verify(arguments: argparse.Namespace, file: str, signer: Signer | OwnRun, demand: Demand | None) -> Exit:
+def summary(arguments: argparse.Namespace) -> Exit:
+    """Verify one bundle with a verification summary; 0 or 3."""
+    from gatekeeper.verify.summary import SUMMARY_CHECKS, ExpectedSummary
+
+    expected = _given(lambda: ExpectedSummary(frozenset({arguments.verifier_id}), arguments.resource_uri, frozenset(arguments.level)))
+    return _verify(arguments, _signer(arguments, arguments.identity, "--identity"), demand=expected.demand, demanded=SUMMARY_CHECKS)
+
+
+def _verify(
+    arguments: argparse.Namespace,
+    signer: Signer | OwnRun,
+    *,
+    demand: Demand | None = None,
+    demanded: tuple[Name, ...] = (),
+    predicates: tuple[str, ...] = (),
+) -> Exit:
     from gatekeeper.verify.attestation import verify_attestation
     from gatekeeper.verify.offlineforms import OwnRun, verify_own_run
+    from gatekeeper.verify.statement import AnyPredicate
 
     artifact, at = _artifact(arguments.artifact), moment(datetime.now(UTC))
-    if isinstance(signer, OwnRun):
-        own = signer
-        return _report(arguments, file, artifact, None, lambda data: verify_own_run(data, own, artifact, at=at, demand=demand))
-    other, trusted_root = signer, None if signer.root is None else signer.root.digest
-    return _report(arguments, file, artifact, trusted_root, lambda data: verify_attestation(data, other, artifact, at=at, demand=demand))
+    types = predicates or AnyPredicate.ANY
+
+    def verify(data: bytes) -> Report:
+        if isinstance(signer, OwnRun):
+            return verify_own_run(data, signer, artifact, at=at, demand=demand, demanded=demanded, predicates=types)
+        return verify_attestation(data, signer, artifact, at=at, demand=demand, demanded=demanded, predicates=types)
+
+    trusted_root = None if isinstance(signer, OwnRun) or signer.root is None else signer.root.digest
+    return _report(arguments, arguments.bundle, artifact, trusted_root, verify)
 
 
 def _simple_signing(arguments: argparse.Namespace, signer: Signer | OwnRun) -> Exit:

@@ -28,6 +28,7 @@ from gatekeeper.verify.builder import UnfitCertificate, encode_run_urn
 from gatekeeper.verify.provenance import verify_provenance
 from gatekeeper.verify.submission import BuilderFact, verify_submission
 
+from .bound_repository import demand_repository
 from .calls import CallRefused, viewer_of
 from .parts import Parts
 from .signers import signer_of
@@ -87,6 +88,7 @@ async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds
         raise CallRefused("unknown-manifest", "no such artifact manifest")
     if known is not None:
         _demand_same_source(caller, fact, known)
+    demand_repository(policy, fact.component if isinstance(fact, ArtifactManifest) else "" if known is None else known.component, caller)
     index = await _store(parts, caller, fact, bundle, checked.digest)
     return Accepted(fact.artifact, kind, stage, index, await missing_blobs(parts, fact))
 

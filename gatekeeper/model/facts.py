@@ -12,6 +12,7 @@ from typing import TypeAlias
 from .digest import Digest
 from .label import PUBLIC, Label
 from .moment import Moment
+from .uris import PIPELINE
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,16 @@ class ArtifactManifest:
 
 
 @dataclass(frozen=True)
+class Dependency:
+    """Something beside the source that went into a build: where it came from, and digests by in-toto's names, sorted by name."""
+
+    uri: str
+    digests: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Provenance:
-    """SLSA provenance v1 with our build type."""
+    """SLSA provenance of our build type or of a foreign one. What a document does not say is empty, and compared as such."""
 
     artifact: Digest
     builder_id: str
@@ -92,14 +101,29 @@ class Provenance:
     repository: str
     ref: str
     commit: str
-    config: str
-    """path of the pipeline document in the tree"""
     tree: str
+    """empty for a foreign build type: the commit names its tree"""
     run: str
-    started: Moment
-    finished: Moment
+    started: Moment | None
+    finished: Moment | None
     log: Digest | None
     signer: SignerIdentity
+    repository_id: str = ""
+    """the platform's own number of the repository"""
+    parameters: tuple[tuple[str, str], ...] = ()
+    """external parameters beside the source, as `model.parameters` flattens them"""
+    dependencies: tuple[Dependency, ...] = ()
+    """resolved dependencies beside the source"""
+    trigger: str = ""
+    runner: str = ""
+    """kind of machine"""
+    legacy: frozenset[str] = frozenset()
+    """older statement and predicate types that it is written in"""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether a foreign platform wrote it about a build of its own type."""
+        return self.build_type != PIPELINE
 
 
 @unique

@@ -4,6 +4,8 @@ from typing import Final
 
 _OWN: Final = "https://pingee.internal"
 
+PIPELINE_CONFIG: Final = ".pipeline/config.yaml"
+"""The document that a build of our type follows, as its one parameter beside the source names it."""
 MANIFEST: Final = f"{_OWN}/manifest/v1"
 VOTE: Final = f"{_OWN}/vote/v1"
 PIPELINE: Final = f"{_OWN}/pipeline/v1"
@@ -19,6 +21,12 @@ PROVENANCE_V1: Final = "https://slsa.dev/provenance/v1"
 PROVENANCE_V02: Final = "https://slsa.dev/provenance/v0.2"
 TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
 VSA_V1: Final = "https://slsa.dev/verification_summary/v1"
+GITHUB_WORKFLOW: Final = "https://actions.github.io/buildtypes/workflow/v1"
+SLSA_GITHUB_WORKFLOW: Final = "https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1"
+CYCLONEDX: Final = "https://cyclonedx.org/bom"
+SPDX_V2: Final = "https://spdx.dev/Document/v2.3"
+SPDX_V3: Final = "https://spdx.dev/Document/v3"
+OPENVEX: Final = "https://openvex.dev/ns/v0.2.0"
 BUNDLE_V03: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"

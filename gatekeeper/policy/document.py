@@ -12,6 +12,8 @@ from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.issuer import IssuerKind, Platform
 from gatekeeper.model.signer import ExpectedSigner
 
+from .expectations import Expectations
+
 
 @unique
 class EnvironmentClass(StrEnum):
@@ -102,6 +104,7 @@ class Component:
     """how the component is guarded, for each environment it has targets in"""
     builder: str
     build_type: str
+    expectations: Expectations
 
 
 @dataclass(frozen=True)

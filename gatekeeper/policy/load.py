@@ -35,6 +35,7 @@ from .document import (
     RoleGrant,
     VoteThreshold,
 )
+from .expectations import read_expectations
 
 MAX_FILE = 256 * 1024
 MAX_FILES = 5000
@@ -317,15 +318,16 @@ def _component(name: str, fields: Fields) -> Component:
     with _In(f"components/{name}.toml"):
         targets = fields.nested("targets")
         expectations = fields.nested("expectations")
+        build_type = expectations.text("build_type")
         component = Component(
             name=name,
             project=fields.name("project"),
             targets={key: targets.texts(key, max_items=50) for key in targets.names()},
             modes=_modes(fields, tuple(targets.names())),
             builder=expectations.text("builder"),
-            build_type=expectations.text("build_type"),
+            build_type=build_type,
+            expectations=read_expectations(expectations, build_type),
         )
-        expectations.done()
         fields.done()
         for environment, names in component.targets.items():
             # one target now: an outcome over several hosts needs `landing`'s all-or-nothing

@@ -9,10 +9,10 @@ Pure: `at` is the moment of checking, and everything that is trusted is an argum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from gatekeeper.model.digest import Digest, digest_hex
 from gatekeeper.model.moment import Moment
@@ -20,7 +20,7 @@ from gatekeeper.model.seal import seal
 from gatekeeper.model.uris import IN_TOTO_PAYLOAD, STATEMENT_V01, STATEMENT_V1
 from gatekeeper.model.verified import Checked
 
-from .checks import Check, Checks, Name, Refused
+from .checks import PROVENANCE_CHECKS, Check, Checks, Name, Refused
 from .dsse import UntrustedEnvelope, pae
 from .errors import MalformedStatement
 from .fulciocertificate import KeylessCertificate, UnreadableCertificate, is_self_issued, read_keyless_certificate
@@ -29,7 +29,7 @@ from .legacyforms import parse_any_form
 from .managedkey import ManagedKey, message_algorithm, signs_bytes, signs_message
 from .sigstorebundle import UntrustedSigstoreBundle
 from .sigstoreroot import SigstoreRoot
-from .statement import UntrustedStatement, parse_statement
+from .statement import Among, AnyPredicate, Part, Statement, UnfitStatement, open_statement
 
 _FORGED: Final = "bad-signature"
 _UNTRUSTED: Final = "unknown-builder"
@@ -59,7 +59,7 @@ class Pinned:
 
 
 Signer: TypeAlias = Keyless | Pinned
-Demand: TypeAlias = Callable[[UntrustedStatement, Checks], None]
+Demand: TypeAlias = Callable[[Statement, Checks], None]
 """What else a statement must say, once its signature and subject hold."""
 
 
@@ -86,7 +86,7 @@ class Attestation:
     artifact: Artifact
     identity: str | None
     issuer: str | None
-    statement: UntrustedStatement | None
+    statement: Statement | None
     times: tuple[datetime, ...]
 
 
@@ -103,15 +103,26 @@ def artifact_of_digest(digest: Digest) -> Artifact:
     return Artifact({"sha256": digest_hex(digest)})
 
 
-def verify_attestation(data: bytes, signer: Signer, artifact: Artifact, *, at: Moment, demand: Demand | None = None) -> Report:
+def verify_attestation(
+    data: bytes,
+    signer: Signer,
+    artifact: Artifact,
+    *,
+    at: Moment,
+    demand: Demand | None = None,
+    demanded: tuple[Name, ...] = PROVENANCE_CHECKS,
+    predicates: Collection[str] | AnyPredicate = AnyPredicate.ANY,
+) -> Report:
     """Verify bundle bytes, or a bare envelope by a key; raises `MalformedBundle`, or `MalformedStatement` for signed bytes that are no statement.
 
-    With a `demand` there must be a statement, which it goes on to check, and may refuse by `Checks.refuse`.
+    With a `demand` or with `predicates` there must be a statement. It is of one of these types; `demand` goes on to check it, and may refuse it by
+    `Checks.refuse`; the checks it makes are those `demanded`.
     """
     bundle = parse_any_form(data)
-    checks = Checks(provenance=demand is not None)
+    needed = demand is not None or predicates is not AnyPredicate.ANY
+    checks = Checks(beyond=demanded if demand is not None else (Name.PREDICATE,) if needed else ())
     try:
-        attestation = _verify(bundle, signer, artifact, checks, at=at, statement_needed=demand is not None)
+        attestation = _verify(bundle, signer, artifact, predicates, checks, at=at, statement_needed=needed)
         if demand is not None and attestation.statement is not None:
             demand(attestation.statement, checks)
     except Refused as refused:
@@ -121,7 +132,7 @@ def verify_attestation(data: bytes, signer: Signer, artifact: Artifact, *, at: M
 
 def verify_keyless_envelope(bundle: UntrustedSigstoreBundle, signer: Keyless, *, at: Moment) -> Checked[KeylessCertificate]:
     """Verify who signed a bundle's envelope, and give the certificate. What the payload says, and about what, is for the caller to check."""
-    checks = Checks(provenance=True)
+    checks = Checks(beyond=())
     try:
         _demand_content(bundle, None, checks, statement_needed=True)
         certificate = _verify_keyless(bundle, signer, None, _times(bundle, checks), checks, at=at)
@@ -131,7 +142,14 @@ def verify_keyless_envelope(bundle: UntrustedSigstoreBundle, signer: Keyless, *,
 
 
 def _verify(
-    bundle: UntrustedSigstoreBundle, signer: Signer, artifact: Artifact, checks: Checks, *, at: Moment, statement_needed: bool
+    bundle: UntrustedSigstoreBundle,
+    signer: Signer,
+    artifact: Artifact,
+    predicates: Collection[str] | AnyPredicate,
+    checks: Checks,
+    *,
+    at: Moment,
+    statement_needed: bool,
 ) -> Attestation:
     times = _times(bundle, checks)
     _demand_content(bundle, artifact, checks, statement_needed=statement_needed)
@@ -139,7 +157,7 @@ def _verify(
         _verify_keyless(bundle, signer, artifact, times, checks, at=at)
     else:
         _verify_pinned(bundle, signer, artifact, times, checks, at=at)
-    statement = _statement(bundle, artifact, checks)
+    statement = _statement(bundle, artifact, predicates, checks)
     identity, issuer = (signer.identity, signer.issuer) if isinstance(signer, Keyless) else (None, None)
     return Attestation(artifact, identity, issuer, statement, times)
 
@@ -258,40 +276,42 @@ def _signed_by_key(bundle: UntrustedSigstoreBundle, key: ManagedKey, artifact: A
     return signs_message(key, content.signature, bytes.fromhex(digest))
 
 
-def _statement(bundle: UntrustedSigstoreBundle, artifact: Artifact, checks: Checks) -> UntrustedStatement | None:
+def _statement(
+    bundle: UntrustedSigstoreBundle, artifact: Artifact, predicates: Collection[str] | AnyPredicate, checks: Checks
+) -> Statement | None:
     content = bundle.content
     if not isinstance(content, UntrustedEnvelope):
         for name in (Name.PAYLOAD_TYPE, Name.STATEMENT, Name.SUBJECT):
             checks.skipped(name, "the artifact itself is signed, no statement about it")
         return None
-    return read_statement(content, artifact, checks)
+    return read_statement(content, artifact, predicates, checks)
 
 
-def read_statement(content: UntrustedEnvelope, artifact: Artifact, checks: Checks) -> UntrustedStatement:
+def read_statement(
+    content: UntrustedEnvelope, artifact: Artifact, predicates: Collection[str] | AnyPredicate, checks: Checks
+) -> Statement:
     """The statement of an envelope whose signature holds, if it is about the artifact; raises `Refused`, or `MalformedStatement`."""
-    checks.demand(
-        content.payload_type == IN_TOTO_PAYLOAD,
-        Name.PAYLOAD_TYPE,
-        IN_TOTO_PAYLOAD,
-        f"the payload type must be {IN_TOTO_PAYLOAD}",
-        reason="provenance-predicate",
-    )
+    about = Among(artifact.digests)
     try:
-        statement = parse_statement(content.payload, types=(STATEMENT_V1, STATEMENT_V01))
+        statement = open_statement(
+            content.payload_type, content.payload, predicates=predicates, about=about, types=(STATEMENT_V1, STATEMENT_V01)
+        )
+    except UnfitStatement as error:
+        _refuse_part(error, checks)
     except MalformedStatement as error:
         raise MalformedStatement(f"the signature holds, but what is signed is no in-toto statement: {error}") from error
+    checks.passed(Name.PAYLOAD_TYPE, IN_TOTO_PAYLOAD)
     checks.passed(Name.STATEMENT, f"in-toto, {statement.predicate_type}")
-    _demand_subject(statement, artifact, checks)
+    checks.passed(Name.SUBJECT, statement.compared)
+    if not isinstance(predicates, AnyPredicate):
+        checks.passed(Name.PREDICATE, statement.predicate_type)
     return statement
 
 
-def _demand_subject(statement: UntrustedStatement, artifact: Artifact, checks: Checks) -> None:
-    named = [subject for subject in statement.subjects if subject.digests.get("sha256") == artifact.digests["sha256"]]
-    if not named:
-        checks.refuse(Name.SUBJECT, "the statement is about other artifacts", reason=_MISMATCH)
-    known = artifact.digests
-    if any(known[algorithm] != value for subject in named for algorithm, value in subject.digests.items() if algorithm in known):
-        checks.refuse(Name.SUBJECT, "the statement names the artifact by one digest and something else by another", reason=_MISMATCH)
-    unread = sorted({algorithm for subject in named for algorithm in subject.digests if algorithm not in known})
-    compared = f"one of {len(statement.subjects)}" if len(statement.subjects) > 1 else "the only one"
-    checks.passed(Name.SUBJECT, f"by sha256, {compared}" + (f"; not compared: {', '.join(unread)}" if unread else ""))
+def _refuse_part(error: UnfitStatement, checks: Checks) -> NoReturn:
+    if error.part is not Part.PAYLOAD_TYPE:
+        checks.passed(Name.PAYLOAD_TYPE, IN_TOTO_PAYLOAD)
+    if error.part is Part.SUBJECT:
+        checks.passed(Name.STATEMENT, "in-toto")
+    name = {Part.PAYLOAD_TYPE: Name.PAYLOAD_TYPE, Part.PREDICATE: Name.PREDICATE, Part.SUBJECT: Name.SUBJECT}[error.part]
+    checks.refuse(name, error.detail, reason=_MISMATCH if error.part is Part.SUBJECT else "provenance-predicate")

@@ -62,6 +62,11 @@ class Name(Enum):
     """the builder id stands in the predicate and in the signer's identity"""
     SOURCE = "source"
     REF = "ref"
+    VERIFIER = "verifier"
+    """the verifier of a verification summary is one that is named"""
+    RESOURCE = "resource"
+    RESULT = "result"
+    LEVELS = "levels"
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,11 @@ class Refused(Exception):
 
 
 class Checks:
-    """The growing list of one verification; `provenance` says whether its checks belong to it."""
+    """The growing list of one verification: those of a bundle and those `beyond`, whether they are reached or not."""
 
-    def __init__(self, *, provenance: bool) -> None:
+    def __init__(self, *, beyond: tuple[Name, ...]) -> None:
         self._made: list[Check] = []
-        self._all = tuple(Name) if provenance else _BUNDLE_CHECKS
+        self._all = (*_BUNDLE_CHECKS, *beyond)
 
     def passed(self, name: Name, detail: str) -> None:
         """Note a check that holds."""
@@ -119,3 +124,4 @@ class Checks:
 
 _ORDER = {name: place for place, name in enumerate(Name)}
 _BUNDLE_CHECKS = tuple(name for name in Name if _ORDER[name] <= _ORDER[Name.SUBJECT])
+PROVENANCE_CHECKS = (Name.PREDICATE, Name.BUILDER, Name.SOURCE, Name.REF)

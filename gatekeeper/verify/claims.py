@@ -1,7 +1,7 @@
 """The way every builder statement goes, from bundle bytes to a `Verified` fact, and what a statement must share with its signer.
 
 The kind of statement (`manifest`, `provenance`, `testresult`) adds its predicate type and its reader. A reader raises `FieldError` for what is
-malformed, `UnfitSubject` for another subject, and `Unbelievable` for a well-formed claim that is not believed.
+malformed, and `Unbelievable` for a well-formed claim that is not believed.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from gatekeeper.model.digest import Digest
+from gatekeeper.model.digest import Digest, digest_hex
 from gatekeeper.model.facts import RunIdentity, SignerIdentity
 from gatekeeper.model.fields import FieldError
 from gatekeeper.model.moment import Moment
 from gatekeeper.model.seal import seal
+from gatekeeper.model.uris import STATEMENT_V01, STATEMENT_V1
 from gatekeeper.model.verified import Checked, Refusal
 
 from .errors import MalformedStatement
 from .signers import SignerRule, verify_signed
-from .statement import UnfitSubject, UntrustedStatement, only_artifact, parse_statement
+from .statement import Only, Part, Statement, UnfitStatement, open_statement
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ T = TypeVar("T")
 class Claim:
     """A statement whose signature holds, about one artifact. The predicate is still to be read."""
 
-    statement: UntrustedStatement
+    statement: Statement
     artifact: Digest
     signer: SignerIdentity
 
@@ -56,17 +57,15 @@ def verify_claim(
     signed = verify_signed(data, rule, received_at=received_at)
     if isinstance(signed, Refusal):
         return signed
-    statement = parse_statement(signed.value.payload)
-    reader = readers.get(statement.predicate_type)
-    if reader is None:
-        return Refusal("provenance-predicate", "the predicate type must be " + " or ".join(readers))
+    about = Only("sha256", None if artifact is None else digest_hex(artifact))
     try:
-        subject = only_artifact(statement)
-        if artifact is not None and subject != artifact:
-            return Refusal("digest-mismatch", "the statement is about another artifact")
-        return seal(reader(Claim(statement, subject, signed.value.signer)), signed.digest)
-    except UnfitSubject as error:
-        return Refusal("digest-mismatch", error.detail)
+        statement = open_statement(
+            signed.value.payload_type, signed.value.payload, predicates=tuple(readers), about=about, types=(STATEMENT_V1, STATEMENT_V01)
+        )
+        claim = Claim(statement, Digest("sha256:" + statement.subject), signed.value.signer)
+        return seal(readers[statement.predicate_type](claim), signed.digest)
+    except UnfitStatement as error:
+        return Refusal("digest-mismatch" if error.part is Part.SUBJECT else "provenance-predicate", error.detail)
     except Unbelievable as error:
         return error.refusal
     except FieldError as error:
@@ -79,6 +78,12 @@ def demand_signer(signer: SignerIdentity, *, builder_id: str, run: str) -> None:
         raise Unbelievable("unknown-builder", "the statement names another builder than its certificate")
     if signer.run not in (None, run):
         raise Unbelievable("provenance-commit", "the statement names another run than its certificate")
+
+
+def refuse_legacy(claim: Claim) -> None:
+    """Our own statements were never written in an older form, and no policy can name one for them; raises `Unbelievable`."""
+    if claim.statement.legacy:
+        raise Unbelievable("provenance-predicate", "the statement is in an older form: " + ", ".join(sorted(claim.statement.legacy)))
 
 
 def with_source(signer: SignerIdentity, *, repository: str, commit: str, run: str, project: str | None = None) -> SignerIdentity:

@@ -20,7 +20,8 @@ from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.uris import PROVENANCE_V02, PROVENANCE_V1
 
 from .checks import Checks, Name
-from .statement import UntrustedStatement
+from .source import split_source
+from .statement import Statement
 
 _MAX_URI = 2048
 _PREDICATE = "provenance-predicate"
@@ -38,7 +39,7 @@ class ExpectedProvenance:
         if not self.builder_id or not self.source_uri or self.source_ref == "":
             raise ValueError("an empty expectation would expect nothing")
 
-    def demand(self, statement: UntrustedStatement, checks: Checks) -> None:
+    def demand(self, statement: Statement, checks: Checks) -> None:
         """Check the predicate of a statement whose signature and subject hold; raises `Refused`."""
         read = {PROVENANCE_V1: _read_v1, PROVENANCE_V02: _read_v02}.get(statement.predicate_type)
         if read is None:
@@ -64,13 +65,6 @@ class ExpectedProvenance:
         checks.demand(
             ref == self.source_ref, Name.REF, str(ref), f"built from {ref or 'no ref'}, not from {self.source_ref}", reason="provenance-project"
         )
-
-
-def split_source(uri: str) -> tuple[str, str | None]:
-    """A source without one leading ``git+``, and the ref after its last ``@``."""
-    bare = uri.removeprefix("git+")
-    source, at, ref = bare.rpartition("@")
-    return (source, ref) if at else (bare, None)
 
 
 def _read_v1(predicate: Fields) -> tuple[str, frozenset[tuple[str, str | None]]]:

@@ -30,7 +30,7 @@ from gatekeeper.model.moment import Moment
 from gatekeeper.model.uris import MANIFEST
 from gatekeeper.model.verified import Checked
 
-from .claims import Claim, Unbelievable, demand_signer, verify_claim, with_source
+from .claims import Claim, Unbelievable, demand_signer, refuse_legacy, verify_claim, with_source
 from .signers import SignerRule
 
 MAX_OUTPUTS = 4096
@@ -43,7 +43,8 @@ def verify_manifest(data: bytes, rule: SignerRule, *, received_at: Moment) -> Ch
 
 
 def read_manifest(claim: Claim) -> ArtifactManifest:
-    """Read the predicate by the table above; raises `FieldError` or `Unbelievable`."""
+    """Read the predicate of a statement v1 by the table above; raises `FieldError` or `Unbelievable`."""
+    refuse_legacy(claim)
     fields = claim.statement.predicate
     project = fields.name("project")
     source = _read_source(fields.nested("source"))

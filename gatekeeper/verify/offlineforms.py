@@ -6,6 +6,7 @@ given is really the intake entry's, and that the certificate was not revoked.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,11 +19,12 @@ from gatekeeper.model.verified import Refusal
 from .attestation import Artifact, Attestation, Demand, Report, read_statement
 from .builder import BuilderRoot, UnfitCertificate, encode_run_urn, read_run_certificate, verify_builder_statement
 from .bundle import UntrustedBundle, parse_bundle
-from .checks import Checks, Name, Refused
+from .checks import PROVENANCE_CHECKS, Checks, Name, Refused
 from .errors import MalformedBundle
 from .legacyforms import read_simple_signing
 from .managedkey import ManagedKey, signs_bytes
 from .sigstorebundle import parse_sigstore_bundle
+from .statement import AnyPredicate
 
 _FAILED: Final = {
     "unknown-builder": Name.PATH,
@@ -46,15 +48,25 @@ class OwnRun:
             raise ValueError("an empty builder id would expect nobody")
 
 
-def verify_own_run(data: bytes, expected: OwnRun, artifact: Artifact, *, at: Moment, demand: Demand | None = None) -> Report:
+def verify_own_run(
+    data: bytes,
+    expected: OwnRun,
+    artifact: Artifact,
+    *,
+    at: Moment,
+    demand: Demand | None = None,
+    demanded: tuple[Name, ...] = PROVENANCE_CHECKS,
+    predicates: Collection[str] | AnyPredicate = AnyPredicate.ANY,
+) -> Report:
     """Verify bundle bytes as a run's of ours; raises `MalformedBundle`, or `MalformedStatement` for signed bytes that are no statement.
 
     Without `received_at` the certificate is judged at `at`, and so ten minutes after it was made nothing holds.
     """
-    checks = Checks(provenance=demand is not None)
+    named = () if isinstance(predicates, AnyPredicate) else (Name.PREDICATE,)
+    checks = Checks(beyond=demanded if demand is not None else named)
     try:
         bundle = _run_bundle(data, checks)
-        attestation = _verify_run(bundle, expected, artifact, checks, at=at)
+        attestation = _verify_run(bundle, expected, artifact, predicates, checks, at=at)
         if demand is not None and attestation.statement is not None:
             demand(attestation.statement, checks)
     except Refused as refused:
@@ -64,7 +76,7 @@ def verify_own_run(data: bytes, expected: OwnRun, artifact: Artifact, *, at: Mom
 
 def verify_simple_signing(payload: bytes, signature: bytes, key: ManagedKey, artifact: Artifact) -> Report:
     """Verify a ``.sig`` layer's bytes; raises `MalformedBundle` for what is no simple signing document. Read before it is believed, by the key."""
-    checks = Checks(provenance=False)
+    checks = Checks(beyond=())
     digest = read_simple_signing(payload)
     try:
         checks.passed(Name.SIGNER, f"the pinned key, {key.digest}")
@@ -96,7 +108,15 @@ def _run_bundle(data: bytes, checks: Checks) -> UntrustedBundle:
     return bundle
 
 
-def _verify_run(bundle: UntrustedBundle, expected: OwnRun, artifact: Artifact, checks: Checks, *, at: Moment) -> Attestation:
+def _verify_run(
+    bundle: UntrustedBundle,
+    expected: OwnRun,
+    artifact: Artifact,
+    predicates: Collection[str] | AnyPredicate,
+    checks: Checks,
+    *,
+    at: Moment,
+) -> Attestation:
     signer = _run_certificate(bundle, expected, checks)
     received_at = at if expected.received_at is None else expected.received_at
     signed = verify_builder_statement(bundle, [expected.root], received_at=received_at)
@@ -111,7 +131,7 @@ def _verify_run(bundle: UntrustedBundle, expected: OwnRun, artifact: Artifact, c
     checks.passed(Name.VALIDITY, "the certificate was valid at that time")
     checks.passed(Name.PATH, "issued by the given builder CA")
     checks.passed(Name.SIGNATURE, "by the certificate's key")
-    statement = read_statement(bundle.envelope, artifact, checks)
+    statement = read_statement(bundle.envelope, artifact, predicates, checks)
     return Attestation(artifact, signer.builder_id, None, statement, ())
 
 

@@ -1,11 +1,11 @@
-"""SLSA provenance v1 of our build type.
+"""SLSA provenance that may count for a decision: of our own build type, and of the foreign ones that a policy can name.
 
-`https://slsa.dev/spec/v1.0/provenance`; the build type ``https://pingee.internal/pipeline/v1`` fixes what its parameters mean.
+`https://slsa.dev/spec/v1.0/provenance`. Our build type ``https://pingee.internal/pipeline/v1`` fixes what its parameters mean:
 
 | member | demanded |
 |---|---|
 | subject | one, by sha256 alone: the artifact that the caller asks about, else ``digest-mismatch`` |
-| buildDefinition.buildType | ours, to the letter, else ``provenance-predicate`` |
+| buildDefinition.buildType | ours, to the letter, or one that `workflowprovenance` reads, else ``provenance-predicate`` |
 | buildDefinition.externalParameters | repository, ref, commit, config and nothing else, else ``provenance-inputs`` |
 | ....commit | full git id; equal to the certificate's, else ``provenance-commit`` |
 | ....repository, ref, config | text; compared by the policy |
@@ -22,35 +22,50 @@ No other member is accepted, at any level: an unread parameter is an unreviewed 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.facts import Provenance
 from gatekeeper.model.fields import Fields
 from gatekeeper.model.moment import Moment
-from gatekeeper.model.uris import PIPELINE, PROVENANCE_V1
+from gatekeeper.model.parameters import flatten_parameters
+from gatekeeper.model.uris import PIPELINE, PROVENANCE_V02, PROVENANCE_V1
 from gatekeeper.model.verified import Checked
 
 from .claims import Claim, Unbelievable, demand_signer, verify_claim, with_source
 from .manifest import read_builder_id
 from .signers import SignerRule
 from .statement import read_digest_set, read_sha256
+from .workflowprovenance import WORKFLOWS, read_older_provenance, read_workflow_provenance
 
 _PARAMETERS = frozenset({"repository", "ref", "commit", "config"})
 
 
 def verify_provenance(data: bytes, rule: SignerRule, *, received_at: Moment, artifact: Digest) -> Checked[Provenance]:
     """Verify the bundle bytes of a provenance statement about `artifact`; raises `MalformedBundle` or `MalformedStatement`."""
-    return verify_claim(data, rule, received_at=received_at, artifact=artifact, readers={PROVENANCE_V1: read_provenance})
+    return verify_claim(data, rule, received_at=received_at, artifact=artifact, readers=PROVENANCE_READERS)
 
 
 def read_provenance(claim: Claim) -> Provenance:
-    """Read the predicate by the table above; raises `FieldError` or `Unbelievable`."""
+    """Read a predicate of version 1 by its build type; raises `FieldError` or `Unbelievable`."""
     fields = claim.statement.predicate
     definition, details = fields.nested("buildDefinition"), fields.nested("runDetails")
     fields.done()
     build_type = definition.text("buildType")
-    if build_type != PIPELINE:
-        raise Unbelievable("provenance-predicate", f"the build type must be {PIPELINE}")
-    repository, ref, commit, config = _read_parameters(definition.nested("externalParameters"))
+    if build_type == PIPELINE:
+        return _read_pipeline(claim, definition, details)
+    if build_type in WORKFLOWS:
+        return read_workflow_provenance(claim, build_type, definition, details)
+    raise Unbelievable("provenance-predicate", "the build type must be one of " + ", ".join((PIPELINE, *sorted(WORKFLOWS))))
+
+
+PROVENANCE_READERS: dict[str, Callable[[Claim], Provenance]] = {PROVENANCE_V1: read_provenance, PROVENANCE_V02: read_older_provenance}
+"""What can be a provenance at all. Older provenance counts for a decision only where the component's policy names it."""
+
+
+def _read_pipeline(claim: Claim, definition: Fields, details: Fields) -> Provenance:
+    parameters = definition.nested("externalParameters")
+    repository, ref, commit, config = _read_parameters(parameters)
     tree = _read_dependency(definition, repository=repository, ref=ref, commit=commit)
     definition.done()
     builder_id = read_builder_id(details.nested("builder"))
@@ -62,17 +77,18 @@ def read_provenance(claim: Claim) -> Provenance:
     return Provenance(
         artifact=claim.artifact,
         builder_id=builder_id,
-        build_type=build_type,
+        build_type=PIPELINE,
         repository=repository,
         ref=ref,
         commit=commit,
-        config=config,
         tree=tree,
         run=run,
         started=started,
         finished=finished,
         log=log,
         signer=signer,
+        parameters=flatten_parameters({"config": config}),
+        legacy=claim.statement.legacy,
     )
 
 

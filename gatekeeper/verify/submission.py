@@ -8,12 +8,12 @@ from typing import TypeAlias
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.facts import ArtifactManifest, Provenance, TestResult
 from gatekeeper.model.moment import Moment
-from gatekeeper.model.uris import MANIFEST, PROVENANCE_V1, TEST_RESULT
+from gatekeeper.model.uris import MANIFEST, TEST_RESULT
 from gatekeeper.model.verified import Checked
 
 from .claims import Claim, verify_claim
 from .manifest import read_manifest
-from .provenance import read_provenance
+from .provenance import PROVENANCE_READERS
 from .signers import SignerRule
 from .testresult import read_test_result
 
@@ -21,7 +21,7 @@ BuilderFact: TypeAlias = ArtifactManifest | Provenance | TestResult
 
 _READERS: dict[str, Callable[[Claim], BuilderFact]] = {
     MANIFEST: read_manifest,
-    PROVENANCE_V1: read_provenance,
+    **PROVENANCE_READERS,
     TEST_RESULT: read_test_result,
 }
 

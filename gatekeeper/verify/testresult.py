@@ -24,7 +24,7 @@ from gatekeeper.model.moment import Moment
 from gatekeeper.model.uris import TEST_RESULT
 from gatekeeper.model.verified import Checked
 
-from .claims import Claim, verify_claim
+from .claims import Claim, refuse_legacy, verify_claim
 from .signers import SignerRule
 from .statement import read_sha256
 
@@ -39,7 +39,8 @@ def verify_test_result(data: bytes, rule: SignerRule, *, received_at: Moment, ar
 
 
 def read_test_result(claim: Claim) -> TestResult:
-    """Read the predicate by the table above; raises `FieldError`."""
+    """Read the predicate of a statement v1 by the table above; raises `FieldError` or `Unbelievable`."""
+    refuse_legacy(claim)
     fields = claim.statement.predicate
     stage, plan, receipt = _read_configuration(fields)
     result = TestResult(

@@ -21,14 +21,14 @@ from gatekeeper.model.facts import Vote
 from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.moment import Moment, render_moment
 from gatekeeper.model.seal import seal
-from gatekeeper.model.uris import IN_TOTO_PAYLOAD, VOTE
+from gatekeeper.model.uris import VOTE
 from gatekeeper.model.verified import Checked, Refusal
 
 from .base64text import decode_standard
 from .bundle import parse_bundle
 from .errors import MalformedKey, MalformedStatement
 from .signature import ed25519_key, signed_by
-from .statement import UnfitSubject, encode_statement, only_subject, parse_statement
+from .statement import Only, Part, UnfitStatement, encode_statement, open_statement
 
 MAX_VALUE = 2
 
@@ -77,19 +77,15 @@ def verify_vote(data: bytes, keys: Mapping[str, Sequence[bytes]], *, person: str
         return Refusal("votes-ineligible", "no key is pinned for this person")
     if not any(signed_by(bundle.envelope, ed25519_key(raw)) for raw in pinned):
         return Refusal("bad-signature", "the vote needs exactly one signature, by a key pinned for this person, over these bytes")
-    if bundle.envelope.payload_type != IN_TOTO_PAYLOAD:
-        return Refusal("provenance-predicate", f"the payload type must be {IN_TOTO_PAYLOAD}")
-    statement = parse_statement(bundle.envelope.payload)
-    if statement.predicate_type != VOTE:
-        return Refusal("provenance-predicate", f"the predicate type must be {VOTE}")
     try:
+        statement = open_statement(bundle.envelope.payload_type, bundle.envelope.payload, predicates=(VOTE,), about=Only("gitCommit", None))
         vote = _read_vote(statement.predicate, voter=person)
-        if only_subject(statement, "gitCommit") != vote.revision:
-            return Refusal("votes-stale", "the statement's subject is another revision than the vote's")
-    except UnfitSubject as error:
-        return Refusal("votes-stale", error.detail)
+    except UnfitStatement as error:
+        return Refusal("votes-stale" if error.part is Part.SUBJECT else "provenance-predicate", error.detail)
     except FieldError as error:
         raise MalformedStatement(f"predicate {error}") from error
+    if statement.subject != vote.revision:
+        return Refusal("votes-stale", "the statement's subject is another revision than the vote's")
     return seal(vote, bundle.digest)
 
 

@@ -110,3 +110,38 @@ def test_provenance_is_verified_against_builder_source_and_ref(capsys):
     assert provenance(source="https://git.example/hell") == 3
     assert provenance(builder="https://ci.example/build") == 3
     assert "refused (unknown-builder)" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("files")
+def test_a_bundle_may_be_asked_to_be_of_one_predicate_type(capsys):
+    assert bundle("--predicate-type", "https://slsa.dev/provenance/v1") == 0
+    assert "predicate     passed   https://slsa.dev/provenance/v1\n" in capsys.readouterr().out
+    assert bundle("--predicate-type", "https://cyclonedx.org/bom") == 3
+    assert "refused (provenance-predicate)" in capsys.readouterr().err
+    assert bundle("--predicate-type", "") == 1
+
+
+def summary(*more: str, verifier="https://verifier.example") -> int:
+    words = ["--bundle", "summary.json", "--verifier-id", verifier, "--resource-uri", "pkg:oci/hello", "--key", "key.pub"]
+    return main(["verify", "summary", "artifact", *words, *more])
+
+
+def test_a_summary_is_verified_against_verifier_resource_and_level(files, capsys):
+    predicate = {
+        "verifier": {"id": "https://verifier.example"},
+        "timeVerified": "2026-11-21T11:00:00Z",
+        "resourceUri": "pkg:oci/hello",
+        "policy": {"uri": "https://verifier.example/policy"},
+        "verificationResult": "PASSED",
+        "verifiedLevels": ["SLSA_BUILD_LEVEL_3"],
+    }
+    subject = [{"name": "greeter", "digest": DIGESTS}]
+    said = {"subject": subject, "predicateType": "https://slsa.dev/verification_summary/v1", "predicate": predicate}
+    (files / "summary.json").write_bytes(signed_statement(KEY, **said))
+    assert summary("--level", "SLSA_BUILD_LEVEL_3") == 0
+    assert "resource      passed   pkg:oci/hello\n" in capsys.readouterr().out
+    assert summary("--level", "SLSA_BUILD_LEVEL_4") == 3
+    assert "refused (stage-missing)" in capsys.readouterr().err
+    assert summary(verifier="https://verifier.example/") == 3
+    assert "refused (unknown-builder)" in capsys.readouterr().err
+    assert summary(verifier="") == 1

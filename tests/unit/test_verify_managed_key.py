@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gatekeeper.model.moment import moment
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.attestation import Artifact, Keyless, Pinned, verify_attestation
-from gatekeeper.verify.checks import Name, Outcome
+from gatekeeper.verify.checks import PROVENANCE_CHECKS, Name, Outcome
 from gatekeeper.verify.dsse import pae
 from gatekeeper.verify.errors import Malformed, MalformedBundle, MalformedKey, MalformedStatement
 from gatekeeper.verify.managedkey import parse_managed_key
 from gatekeeper.verify.sigstoreroot import parse_sigstore_root
+from gatekeeper.verify.summary import SUMMARY_CHECKS
 from tests.fakes.foreign_bundles import IN_TOTO, SHA256, bundle, envelope, pem, signed_statement, statement
 
 AT = moment(datetime(2026, 11, 21, 12, tzinfo=UTC))
@@ -43,7 +44,7 @@ def test_a_statement_by_the_pinned_key_is_verified_and_every_check_is_named():
     report = verify(signed_statement(KEY))
     assert isinstance(report.result, Verified)
     assert report.result.value.statement.predicate_type == "https://example.org/any/v1"
-    assert {check.name for check in report.checks} == {name for name in Name if name not in {Name.PREDICATE, Name.BUILDER, Name.SOURCE, Name.REF}}
+    assert {check.name for check in report.checks} == set(Name) - {*PROVENANCE_CHECKS, *SUMMARY_CHECKS}
     assert all(check.detail for check in report.checks)
 
 

@@ -8,7 +8,7 @@ import pytest
 from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.digest import digest_hex, digest_of
 from gatekeeper.model.facts import ArtifactManifest, Provenance, TestResult, TestVerdict
-from gatekeeper.model.uris import MANIFEST, PIPELINE, PROVENANCE_V1, TEST_RESULT
+from gatekeeper.model.uris import MANIFEST, PIPELINE, PROVENANCE_V02, PROVENANCE_V1, TEST_RESULT
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.errors import MalformedStatement
 from gatekeeper.verify.manifest import verify_manifest
@@ -97,7 +97,8 @@ def test_facts_are_what_the_statements_say():
     assert [(one.path, one.size, one.sha256) for one in made.outputs] == [("out/greeter", 3, digest_of(b"abc"))]
     built = provenance(GOOD["provenance"][1]).value
     assert (built.build_type, built.repository, built.ref, built.tree) == (PIPELINE, REPOSITORY, "refs/heads/main", TREE)
-    assert (built.config, built.log, built.commit) == (".pipeline/config.yaml", digest_of(b"log"), COMMIT)
+    assert (built.parameters, built.log, built.commit) == ((("config", '".pipeline/config.yaml"'),), digest_of(b"log"), COMMIT)
+    assert (built.dependencies, built.trigger, built.runner, built.repository_id, built.legacy) == ((), "", "", "", frozenset())
     tested = result(GOOD["acceptance"][1]).value
     assert (tested.stage, tested.plan, tested.verdict, tested.receipt) == ("acceptance", PLAN, TestVerdict.PASSED, RECEIPT)
     assert (tested.passed, tested.failed, tested.url) == (("make test",), (), "https://test.demo/hello")
@@ -141,11 +142,21 @@ def test_no_object_takes_a_member_that_nobody_reads(kind, path):
 
 
 @pytest.mark.parametrize("kind", GOOD)
-@pytest.mark.parametrize("statement_type", ["https://in-toto.io/Statement/v0.1", "https://in-toto.io/Statement/v1evil", "", None])
+@pytest.mark.parametrize("statement_type", ["https://in-toto.io/Statement/v1evil", "https://in-toto.io/Statement/v0.2", "", None])
 def test_other_statement_types(kind, statement_type):  # row 9
     verify, payload, _ = GOOD[kind]
     with pytest.raises(MalformedStatement, match="/_type"):
         verify(edited(payload, "_type", value=statement_type))
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_the_older_statement_type_is_read_and_never_ours(kind):  # row 9
+    verify, payload, _ = GOOD[kind]
+    checked = verify(edited(payload, "_type", value="https://in-toto.io/Statement/v0.1"))
+    if kind == "provenance":
+        assert checked.value.legacy == {"https://in-toto.io/Statement/v0.1"}  # for the policy to name or refuse
+    else:
+        assert checked == Refusal("provenance-predicate", "the statement is in an older form: https://in-toto.io/Statement/v0.1")
 
 
 @pytest.mark.parametrize("kind", GOOD)
@@ -158,7 +169,7 @@ def test_other_predicate_types(kind, change):  # row 10
 
 def test_a_good_statement_of_another_kind_is_not_taken():
     assert manifest(GOOD["provenance"][1]) == Refusal("provenance-predicate", f"the predicate type must be {MANIFEST}")
-    assert provenance(GOOD["commit"][1]) == Refusal("provenance-predicate", f"the predicate type must be {PROVENANCE_V1}")
+    assert provenance(GOOD["commit"][1]) == Refusal("provenance-predicate", f"the predicate type must be {PROVENANCE_V1} or {PROVENANCE_V02}")
     assert result(GOOD["manifest"][1]) == Refusal("provenance-predicate", f"the predicate type must be {TEST_RESULT}")
 
 

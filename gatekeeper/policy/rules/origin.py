@@ -9,6 +9,8 @@ from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.case import Case
 from gatekeeper.policy.rule import failed, item_of, passed, skipped, unreadable
 
+from .expected import unmet_by_manifest, unmet_by_provenance
+
 
 def requester(case: Case) -> RuleResult:
     """P1: a run's token speaks for one commit; only the artifact of that commit may be pinged with it."""
@@ -170,33 +172,13 @@ def _trace(rule: str, case: Case) -> RuleResult:
             pass
     if not isinstance(manifest, Present) or isinstance(manifest.value, Refusal) or not isinstance(statements, Present):
         return skipped(rule, "no verified artifact manifest to compare with (origin.signature says why)")
-    source = manifest.value.value.source
-    wanted = {
-        ("provenance-project", "repository", case.project.repository): [source.repository],
-        ("provenance-commit", "commit", revision.commit): [source.commit],
-        ("provenance-tree", "tree", revision.tree): [source.tree],
-        ("provenance-predicate", "build type", case.component.build_type): [],
-        ("unknown-builder", "builder", case.component.builder): [manifest.value.value.builder_id],
-    }
+    unmet = list(unmet_by_manifest(case, manifest.value.value, revision))
     for checked in statements.value:
-        if isinstance(checked, Refusal):  # judged by the caller; here for the type
-            continue
-        fact = checked.value
-        for (_, name, _), found in wanted.items():
-            found.append(
-                {
-                    "repository": fact.repository,
-                    "commit": fact.commit,
-                    "tree": fact.tree,
-                    "build type": fact.build_type,
-                    "builder": fact.builder_id,
-                }[name]
-            )
-    for (reason, name, expected), found in wanted.items():
-        for actual in found:
-            if actual != expected:
-                need = "build this project's commit through CI"
-                return failed(rule, reason, *items, expected=f"{name} {expected}", actual=f"{name} {actual}", need=need)
+        if not isinstance(checked, Refusal):  # judged by the caller
+            unmet += unmet_by_provenance(case, checked.value, revision)
+    if unmet:
+        need = "build this project's commit through CI, with inputs that the component's policy names"
+        return failed(rule, unmet[0].reason, *items, expected=unmet[0].expected, actual=unmet[0].actual, need=need)
     return passed(rule, f"{revision.commit} of {case.project.repository}, tree {revision.tree}", *items)
 
 
