@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from gatekeeper.model.digest import Digest, digest_of
 
 from .errors import MalformedKey
+from .rsakey import unfitness
 from .signature import ed25519_key
 
 MAX_PEM: Final = 16 * 1024
-_MIN_RSA_BITS: Final = 2048
 _Key: TypeAlias = ec.EllipticCurvePublicKey | Ed25519PublicKey | rsa.RSAPublicKey
 _CURVES: Final[Mapping[type[ec.EllipticCurve], hashes.HashAlgorithm]] = {
     ec.SECP256R1: hashes.SHA256(),
@@ -96,8 +96,8 @@ def _fit(key: object) -> _Key:
     if isinstance(key, Ed25519PublicKey):
         return ed25519_key(key.public_bytes_raw())
     if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size < _MIN_RSA_BITS:
-            raise MalformedKey(f"an RSA key needs {_MIN_RSA_BITS} bits or more")
+        if fault := unfitness(key.public_numbers().n):
+            raise MalformedKey(f"an RSA key {fault}")
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and type(key.curve) in _CURVES:
         return key

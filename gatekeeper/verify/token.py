@@ -36,6 +36,7 @@ from gatekeeper.model.strictjson import MalformedJson, parse_object
 from .base64text import decode_url
 from .errors import MalformedKey
 from .platform import read_platform_claims, trust_domain_of
+from .rsakey import unfitness
 
 MAX_TOKEN = 16 * 1024
 MAX_KEY_SET = 1024 * 1024
@@ -57,7 +58,6 @@ _KINDS: Final[Mapping[tuple[object, object], tuple[str, tuple[str, ...]]]] = Map
     }
 )
 """Key type and curve: the one algorithm such a key is used with, and the members that make the key (RFC 7518, 6; RFC 8037)."""
-_MIN_RSA_BITS: Final = 2048
 _Key: TypeAlias = RSAKey | ECKey | OKPKey
 
 
@@ -173,8 +173,8 @@ def _import_key(members: dict[str, str]) -> _Key:
         match members["kty"]:
             case "RSA":
                 # before the import, which only warns
-                if int.from_bytes(decode_url(members["n"])).bit_length() < _MIN_RSA_BITS:
-                    raise MalformedKey(f"an RSA key has fewer than {_MIN_RSA_BITS} bits")
+                if fault := unfitness(int.from_bytes(decode_url(members["n"]))):
+                    raise MalformedKey(f"an RSA key {fault}")
                 return RSAKey.import_key(dict(members))
             case "EC":
                 return ECKey.import_key(dict(members))
