@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pythons test-peers lint bench corpora lock clean
+.PHONY: help demo test test-pythons test-peers fuzz lint bench corpora lock clean
 
 PYTHONS := 3.11 3.12 3.13
 PEERS := openssh-client openssh-server skopeo tessera omniwitness notes
@@ -15,6 +15,7 @@ help:
 	@echo "make test        all tests that need nothing but this machine"
 	@echo "make test-pythons  unit and property tests on every other Python from 3.11 to 3.13 that is found"
 	@echo "make test-peers  the tests against foreign programs; installs ssh, sshd and skopeo (as root on Debian), builds the log's auditors with Go"
+	@echo "make fuzz        bytes that are almost good for every reader; FUZZ=target SECONDS=600 for one of them and longer"
 	@echo "make lint        ruff, mypy, import rules"
 	@echo "make bench       measurements; BENCH=prefix runs some, ARGS=\"-o json\" gives one document"
 	@echo "make corpora     public test data, for whoever has it not beside the checkout"
@@ -47,6 +48,10 @@ FORCE:
 test-peers: .venv/.dev
 	@tests/peers/build $(PEERS)
 	@.venv/bin/python -m pytest -m peer $(ARGS)
+
+# The short form is among the tests. It ends at the first fault and prints its bytes.
+fuzz: .venv/.dev
+	@.venv/bin/python -m tests.fuzz.run $(FUZZ) --seconds $(or $(SECONDS),60) $(ARGS)
 
 lint: .venv/.dev
 	@.venv/bin/ruff check .

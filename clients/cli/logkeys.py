@@ -6,7 +6,6 @@ A reader who remembers nothing follows anew each time, from its own file, which 
 from __future__ import annotations
 
 import base64
-import binascii
 from argparse import Namespace
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -95,7 +94,7 @@ def vkey(arguments: Namespace) -> Exit:
     """Print the verifier key of a log's public key, as the vault's operator reads it from the vault."""
     try:
         print(encode_vkey(ed25519_vkey(arguments.origin, base64.b64decode(arguments.public, validate=True))))
-    except (TlogError, binascii.Error) as error:
+    except ValueError as error:
         raise Failure(Exit.USAGE, f"--origin and --public make no verifier key: {error}") from None
     return Exit.OK
 

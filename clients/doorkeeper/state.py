@@ -228,7 +228,7 @@ def _parse_keys(fields: Fields) -> tuple[bytes, ...]:
     # A state written before any key could be followed has no such member.
     documents = fields.optional("keys", lambda key: fields.texts(key, max_items=MAX_ORIGINS, max_length=2 * MAX_KEYS)) or ()
     try:
-        return tuple(base64.b64decode(document, validate=True) for document in documents)
+        return tuple(base64.b64decode(document.encode(), validate=True) for document in documents)
     except binascii.Error as error:
         raise fields.error("keys", "is not base64") from error
 
@@ -252,7 +252,7 @@ def _parse_checkpoint(fields: Fields) -> Remembered:
 
 def _bytes(fields: Fields, key: str) -> bytes:
     try:
-        return base64.b64decode(fields.text(key, max_length=128 * 1024), validate=True)
+        return base64.b64decode(fields.text(key, max_length=128 * 1024).encode(), validate=True)
     except binascii.Error as error:
         raise fields.error(key, "is not base64") from error
 

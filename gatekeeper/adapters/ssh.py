@@ -315,7 +315,7 @@ def _read_status(fields: Fields) -> TargetStatus:
 
 def _read_override(fields: Fields) -> OverrideReport:
     try:
-        envelope = base64.b64decode(fields.text("envelope", max_length=8192), validate=True)
+        envelope = base64.b64decode(fields.text("envelope", max_length=8192).encode(), validate=True)
     except binascii.Error:
         raise fields.error("envelope", "is not base64") from None
     return OverrideReport(

@@ -48,7 +48,7 @@ def parse_receipt(data: bytes) -> UntrustedReceipt:
     if not isinstance(statement, dict):
         raise fields.error("statement", "must be a DSSE envelope")
     try:
-        entry = base64.b64decode(fields.text("entry", max_length=MAX_RECEIPT), validate=True)
+        entry = base64.b64decode(fields.text("entry", max_length=MAX_RECEIPT).encode(), validate=True)
     except binascii.Error as error:
         raise fields.error("entry", "is not base64") from error
     items = fields.array("evidence")

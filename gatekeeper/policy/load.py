@@ -211,7 +211,7 @@ def _people(files: Mapping[str, bytes]) -> dict[str, Person]:
 def _person_key(fields: Fields, text: str) -> bytes:
     kind, _, encoded = text.partition(" ")
     try:
-        key = base64.b64decode(encoded, validate=True)
+        key = base64.b64decode(encoded.encode(), validate=True)
     except binascii.Error:
         key = b""
     if kind != "ed25519" or len(key) != 32 or base64.b64encode(key).decode() != encoded:

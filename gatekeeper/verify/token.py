@@ -156,7 +156,8 @@ def _read_key(fields: Fields, algorithms: frozenset[str], use: str) -> Verificat
     members = {name: fields.raw(name) for name in fields.names()}
     if members.get("kty") == "oct" or "d" in members or "k" in members:
         raise MalformedKey("the set holds a secret key")
-    kind = _KINDS.get((members.get("kty"), members.get("crv")))
+    named = members.get("kty"), members.get("crv")
+    kind = _KINDS.get(named) if all(isinstance(part, str | None) for part in named) else None
     if kind is None:
         return None
     algorithm, names = kind
