@@ -140,7 +140,7 @@ def _identity(certificate: x509.Certificate) -> RunIdentity:
     try:
         key = certificate.public_key()
         extensions = certificate.extensions
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise UnfitCertificate("the certificate's key or extensions cannot be read") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise UnfitCertificate("the key must be ECDSA on P-256")
@@ -202,7 +202,7 @@ def _extension(extensions: x509.Extensions, kind: type[_Extension]) -> _Extensio
 def _is_authority(certificate: x509.Certificate) -> bool:
     try:
         constraints = _extension(certificate.extensions, x509.BasicConstraints)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return False
     return constraints is not None and constraints.ca
 

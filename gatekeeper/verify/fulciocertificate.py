@@ -18,6 +18,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
+_UNREADABLE: Final = (
+    *(ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+    TypeError,  # what the library raises for a name that holds a bit string
+)
 _OTHER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 _SOURCE_REPOSITORY: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.12")
 _SOURCE_DIGEST: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.13")
@@ -58,7 +62,7 @@ def read_keyless_certificate(der: bytes) -> KeylessCertificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         extensions = certificate.extensions
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except _UNREADABLE:
         raise UnreadableCertificate("the certificate or its extensions cannot be read") from None
     return KeylessCertificate(certificate, _identity(extensions), _issuer(extensions), _signs_code(extensions), _logged_at(extensions))
 
@@ -86,7 +90,7 @@ def is_self_issued(der: bytes) -> bool:
     try:
         certificate = x509.load_der_x509_certificate(der)
         return certificate.issuer == certificate.subject
-    except (ValueError, x509.InvalidVersion):
+    except _UNREADABLE:
         raise UnreadableCertificate("a certificate of the chain cannot be read") from None
 
 

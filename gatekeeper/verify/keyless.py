@@ -146,6 +146,8 @@ def verify_entry_of_key(
 
 
 def _choose(root: SigstoreRoot, times: Sequence[datetime], logged_at: Sequence[datetime], checks: Checks, *, timestamped: bool) -> _Chosen:
+    if not logged_at:
+        checks.refuse(Name.TRANSPARENCY, "the certificate has no SCT: no certificate transparency log signed for it", reason=UNTRUSTED)
     chosen = holding(root.logs, times), holding(root.ct_logs, logged_at), holding(root.certificate_authorities, times)
     for found, kind in zip(chosen, ("transparency log", "certificate transparency log", "certificate authority"), strict=True):
         if not found:

@@ -6,7 +6,7 @@ MUTATIONS = (
     *("prefix", "suffix", "substring", "case", "port", "userinfo"),
     *("trailing slash", "trailing dot", "homoglyph", "percent encoding", "ref suffix", "invisible character"),
 )
-_LOOKALIKES = {"a": "\u0430", "e": "\u0435", "o": "\u043e", "i": "\u0456", "c": "\u0441", "p": "\u0440", "s": "\u0455"}
+_LOOKALIKES = {"a": "\u0430", "e": "\u0435", "o": "\u043e", "i": "\u0456", "c": "\u0441", "p": "\u0440", "s": "\u0455", "h": "\u04bb", "n": "\u0578", "u": "\u057d"}
 
 
 def mutate(text: str, how: str) -> str:

@@ -117,7 +117,7 @@ class Instance:
             .serial_number(x509.random_serial_number())
             .not_valid_before(start)
             .not_valid_after(start + timedelta(minutes=10))
-            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)]), critical=True)
+            .add_extension(x509.SubjectAlternativeName([_san(identity)]), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
             .add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
@@ -273,6 +273,13 @@ def _stamp(key: ec.EllipticCurvePrivateKey, certificate: bytes, message: bytes, 
         *(_integer(3), der(0x31, algorithm), der(0x30, _TST_INFO, der(0xA0, der(4, info))), der(0xA0, certificate), der(0x31, signer)),
     )
     return der(0x30, der(0x30, _integer(0)), der(0x30, _oid("1.2.840.113549.1.7.2"), der(0xA0, signed)))
+
+
+def _san(identity: str) -> x509.GeneralName:
+    # A URI is ASCII (RFC 5280, 4.2.1.6); sigstore's other name is UTF-8.
+    if identity.isascii():
+        return x509.UniformResourceIdentifier(identity)
+    return x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7"), der(0x0C, identity.encode()))
 
 
 def _sct_list(scts: list[bytes]) -> bytes:

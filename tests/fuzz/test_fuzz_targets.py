@@ -93,10 +93,18 @@ def test_a_bomb_goes_off_nowhere(bomb):
         assert peak < 4_000_000 + 60 * len(data), (name, peak)
 
 
+BIT_STRING_IN_A_NAME = (
+    "MIIB4TCCAYigAwIBAgIUH/8LDkLHdTwAzjSH4v93fgeeccIwCgYIKoZIzj0EAwIwHDEaMBgGA1AEVQMRDGluZ2VlIGJ1aWxkZXIgQ0EwHhcNMjYxMTIxMTAwMDAwWhcNMjYxMTIxMTAx"
+    "MDAwWjAAMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE4LtOETJy9++FtvvGeej9Hx4I161k0nky76LEKfAUS56yYMkfgJq7xc8Bt9bOemtdbhX1Ge+wckaq5BcDhpec06OBwzCBwDAf"
+    "BgNVHSMEGDAWgBTuyL/DEF/PaF4Kga6DnXEuJiXjyzBqBgNVHREBAf8EYDBehhdodHRwczovL2NpLmRlbW82YnVpbGRlcoZDdXJuOnBpcmdlZTpydW46aGVsbG86MTExMTExMTExMTEx"
+    "MTExMTExMTExMTExMTExMTExMTExMTExMTExMTpydW4tMTAOBgNVHQ8BAf8EBAMCB4AwEwYDVR0lBAwwCgYIKwYBBQUHAwMwDAYDVR0TAQH/BAIwADAKBggqhkjOPQQDAgNHADBEAiB+"
+    "rVHdYgCJe7EZE7xgzxUwlhHl5JQ7rLcG6nNj58UxTgIgOFXWdE2J5wYamtxdlu5TtxRIfxsryJaKl0GVs/G2krk="
+)
 FOUND = {
     "base64 beyond ASCII was no FieldError": ("receipt", '{"entry":"é","evidence":[],"index":1,"origin":"a.example/log","statement":{},"v":1}'.encode()),
     "a type of key that is no text was no MalformedKey": ("key-set", b'{"keys":[{"kid":"k","kty":{}}]}'),
     "nor was a curve": ("key-set", b'{"keys":[{"kid":"k","kty":"EC","crv":[]}]}'),
+    "a name that holds a bit string was a TypeError": ("certificate", base64.b64decode(BIT_STRING_IN_A_NAME)),
 }
 
 

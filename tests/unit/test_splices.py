@@ -14,8 +14,7 @@ from gatekeeper.verify.attestation import Artifact, Keyless, Pinned, verify_atte
 from gatekeeper.verify.checks import Outcome
 from gatekeeper.verify.managedkey import parse_managed_key
 from gatekeeper.verify.sigstoreroot import parse_sigstore_root
-from gatekeeper.verify.submission import verify_submission
-from tests.fakes import foreign_bundles, signing
+from tests.fakes import foreign_bundles
 from tests.fakes.sigstore_instance import ARTIFACT, IDENTITY, ISSUER, NOW, Instance, new_key, statement
 
 PARTS = ("entry", "promise", "timestamp", "certificate", "signature", "payload")
@@ -135,21 +134,3 @@ def test_row_23_a_pinned_keys_parts_do_not_mix():
         mixed["dsseEnvelope"][name] = whole["dsseEnvelope"][name]
         if mixed["dsseEnvelope"] != a["dsseEnvelope"]:
             assert fault_of(says(mixed)) == ("signature", "bad-signature")
-
-
-@pytest.mark.parametrize("taken", [taken for count in (1, 2) for taken in itertools.combinations(("certificate", "signature", "payload"), count)], ids="+".join)
-def test_row_23_two_runs_of_our_own_builder_do_not_mix(taken):
-    ca = signing.FakeCa()
-    a, b = (json.loads(run.sign(payload)) for run, payload in ((ca.run(), signing.manifest_statement()), (ca.run(), signing.provenance_statement())))
-    for bundle in (a, b):
-        assert isinstance(verify_submission(json.dumps(bundle).encode(), [ca.root()], received_at=signing.RECEIVED), Verified)
-    mixed = copy.deepcopy(a)
-    for name in taken:
-        if name == "certificate":
-            mixed["verificationMaterial"]["certificate"] = b["verificationMaterial"]["certificate"]
-        else:
-            key = "signatures" if name == "signature" else name
-            mixed["dsseEnvelope"][key] = b["dsseEnvelope"][key]
-    result = verify_submission(json.dumps(mixed).encode(), [ca.root()], received_at=signing.RECEIVED)
-    assert isinstance(result, Refusal)
-    assert result.reason == "bad-signature"
