@@ -65,7 +65,7 @@ class FakeCa:
     """A builder CA; `root()` is what a policy would pin."""
 
     name: str = "builder-ca"
-    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    key: Any = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
     subject: str = "Pingee builder CA"
 
     @cached_property

@@ -15,7 +15,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -66,7 +66,7 @@ def statement(**changes: Any) -> bytes:
 class Instance:
     """One instance. `root()` is what somebody would pin; `bundle()` is a good bundle, or one with a part made otherwise."""
 
-    ca: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
+    ca: Any = field(default_factory=new_key)
     ct: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
     log: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
     tsa: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
@@ -191,6 +191,13 @@ class Instance:
             },
             "dsseEnvelope": {"payloadType": IN_TOTO, "payload": b64(payload), "signatures": [{"sig": b64(signature)}]},
         }
+
+
+def sha_1(certificate: bytes, by: Any) -> bytes:
+    """The certificate signed anew with SHA-1 by an RSA key, which no library does any more."""
+    tbs = x509.load_der_x509_certificate(certificate).tbs_certificate_bytes.replace(_oid("1.2.840.113549.1.1.11"), _oid("1.2.840.113549.1.1.5"))
+    signature = by.sign(tbs, padding.PKCS1v15(), hashes.SHA1())
+    return der(0x30, tbs, der(0x30, _oid("1.2.840.113549.1.1.5"), der(5)), der(3, b"\x00", signature))
 
 
 def dsse_body(payload: bytes, signature: bytes, certificate: bytes) -> bytes:

@@ -67,7 +67,7 @@ BOMBS = {
     "exponents": b"[" + b",".join([b"1e999999999"] * 5_000) + b"]",
     "members": b"{" + b",".join(b'"%d":0' % n for n in range(6_000)) + b"}",
     "one member again and again": b"{" + b",".join([b'"a":0'] * 9_000) + b"}",
-    "subjects": b'{"_type":"https://in-toto.io/Statement/v1","subject":[' + b",".join([b"{}"] * 8_000) + b"]}",
+    "subjects": b'{"_type":"https://in-toto.io/Statement/v1","subject":[' + b",".join([b"{}"] * 4_000) + b"]}",
     "escapes": b'"' + b"\\u0041" * 10_000 + b'"',
     "lines": b"\n" * 60_000,
     "dots": b"." * 60_000,
@@ -163,9 +163,10 @@ def test_the_command_reads_printed_bytes_again(capsys):
     assert capsys.readouterr().out == "taken\nrefused\n"
 
 
-def test_the_command_runs_a_target_for_a_time(capsys):
+def test_the_command_runs_a_target_for_a_time(monkeypatch, capsys):
+    monkeypatch.setattr(run, "ROUND", 50)
     assert run.main(["vkey", "--seconds", "0", "--seed", "7"]) == 0
-    assert capsys.readouterr().out.startswith(f"seed 7\nvkey: {run.ROUND} readings, ")
+    assert capsys.readouterr().out.startswith("seed 7\nvkey: 50 readings, ")
 
 
 def test_the_command_ends_at_a_fault_and_prints_its_bytes(monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -16,10 +17,11 @@ from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.attestation import Artifact, Keyless, Pinned, verify_attestation
 from gatekeeper.verify.checks import Outcome
 from gatekeeper.verify.dsse import pae
-from gatekeeper.verify.errors import MalformedKey
+from gatekeeper.verify.errors import MalformedBundle, MalformedKey
 from gatekeeper.verify.managedkey import parse_managed_key
 from gatekeeper.verify.sigstoreroot import parse_sigstore_root
-from tests.fakes import foreign_bundles
+from gatekeeper.verify.submission import verify_submission
+from tests.fakes import foreign_bundles, signing
 from tests.fakes.sigstore_instance import (
     ARTIFACT,
     IDENTITY,
@@ -33,6 +35,7 @@ from tests.fakes.sigstore_instance import (
     dsse_body,
     log_of,
     new_key,
+    sha_1,
     statement,
 )
 
@@ -181,6 +184,14 @@ def test_row_30_the_entry_stands_in_the_log_that_the_root_names(change):
 def test_row_30_another_logs_proof_is_none_though_it_holds_there():
     elsewhere = changed(lambda material: material.update(tlogEntries=STRANGER.bundle()["verificationMaterial"]["tlogEntries"]))
     assert failed(verify(elsewhere)) == ("inclusion", "bad-signature")
+
+
+def test_row_31_an_entry_counts_once_since_there_is_one():
+    """No threshold is counted: a bundle has one entry, so the same twice, or two of two logs, is no bundle."""
+    (one,), (other,) = (bundle["verificationMaterial"]["tlogEntries"] for bundle in (GOOD, STRANGER.bundle()))
+    for entries in ([one, one], [one, other]):
+        with pytest.raises(MalformedBundle, match="/verificationMaterial/tlogEntries: has more than 1 items"):
+            verify(changed(lambda material, entries=entries: material.update(tlogEntries=entries)))
 
 
 # row 33: the trusted root is a pinned file. There is no TUF client to freeze, roll back or feed.
@@ -341,3 +352,27 @@ def test_row_35_a_keyless_certificate_for_an_rsa_key_signs_nothing(bits):
     assert failed(verify(document))[1] in {"bad-signature", "unknown-builder"}
 
 
+class _Sha1Instance(Instance):
+    def certificate(self, *arguments, **options):
+        return sha_1(super().certificate(*arguments, **options), self.ca)
+
+
+@pytest.mark.parametrize("weakness", ["RSA-1024", "SHA-1"])
+def test_row_35_an_authority_whose_signature_is_sha_1_or_whose_key_is_short_leads_nowhere(weakness):
+    """A sigstore instance's authority and a builder CA of ours, each pinned by somebody who should not have."""
+    key = rsa.generate_private_key(65537, 1024 if weakness == "RSA-1024" else 2048)
+    weak = _Sha1Instance(ca=key) if weakness == "SHA-1" else Instance(ca=key)
+    assert failed(verify(weak.bundle(), weak.root())) == ("path", "unknown-builder")
+    ours = signing.FakeCa(key=key)
+    run = ours.run()
+    if weakness == "SHA-1":
+        run = replace(run, certificate=sha_1(run.certificate, key))
+    refusal = verify_submission(run.sign(signing.manifest_statement()), [ours.root()], received_at=signing.RECEIVED)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == "unknown-builder"
+    assert refusal.detail in {"the certificate's path to its root does not hold", "no trusted builder root issued the certificate"}
+
+
+def test_row_35_an_authority_with_a_long_rsa_key_and_sha_256_is_one():
+    strong = Instance(ca=rsa.generate_private_key(65537, 2048))
+    assert isinstance(verify(strong.bundle(), strong.root()).result, Verified)
