@@ -23,6 +23,7 @@ from gatekeeper.adapters.git import GitRunner, open_git
 from gatekeeper.adapters.git_policy import GitPolicySource, PolicyOrigin, open_policy_source
 from gatekeeper.adapters.git_review import GitReview
 from gatekeeper.adapters.https_fetch import HttpsFetch
+from gatekeeper.adapters.kubernetes_review import KubernetesReview
 from gatekeeper.adapters.layout import open_layout
 from gatekeeper.adapters.registry import open_registry
 from gatekeeper.adapters.ssh import SshTarget
@@ -38,6 +39,7 @@ from gatekeeper.api.operator import build_operator_app
 from gatekeeper.crossing import open_loop_thread
 from gatekeeper.deploy.entries import run_indexer
 from gatekeeper.deploy.keysets import KeySets
+from gatekeeper.deploy.liveruns import LiveRuns
 from gatekeeper.deploy.measure import Metrics
 from gatekeeper.deploy.observe import run_observer
 from gatekeeper.deploy.parts import Parts
@@ -94,6 +96,7 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             log_store, keys.log_vault, opening=_opening(settings), clock=clock, witnesses=witnesses, rotation=keys.log_rotation
         )
         target = SshTarget(loop)
+        issuers = HttpsFetch(settings.issuer_ca_file)
         parts = Parts(
             instance=settings.instance,
             origin=settings.origin,
@@ -101,7 +104,8 @@ async def serve(settings: Settings, wrapped: Mapping[str, Wrapped]) -> None:
             allow_s=settings.allow_s,
             receipt_keys=keys.receipt_keys,
             policy=policy_source,
-            keys=KeySets(HttpsFetch(settings.issuer_ca_file), clock=time.monotonic),
+            keys=KeySets(issuers, clock=time.monotonic),
+            runs=LiveRuns(issuers, KubernetesReview(settings.clusters), clock=time.monotonic),
             pings=database.pings,
             locks=database.locks,
             statements=database.statements,

@@ -62,6 +62,11 @@
     [issuers]                              # may be left out
     ca_file = "issuers-ca.pem"             # CAs of the places where issuers' keys are fetched; left out: the system's
 
+    [clusters.ci-cluster]                  # for each issuer of kind kubernetes whose tokens are reviewed, under its name in the policy
+    url = "https://10.0.0.9:6443"          # the API server
+    ca_file = "ci-cluster-ca.pem"
+    token_file = "ci-cluster.token"        # 0600; of a service account that may create tokenreviews and do nothing else
+
     [targets.web-1]
     environment = "production"
     host = "10.0.0.5"
@@ -93,6 +98,7 @@ from gatekeeper.model.strictjson import MalformedJson, parse_object
 from gatekeeper.model.unfilled import sentence, unfilled
 from gatekeeper.ports.registry import RegistryAddress
 from gatekeeper.ports.target import TargetAddress
+from gatekeeper.ports.tokenreview import ClusterAddress
 from gatekeeper.tlog.errors import TlogError
 from gatekeeper.tlog.logpolicy import LogPolicy, parse_log_policy
 from gatekeeper.verify.twopeople import parse_people_keys
@@ -199,6 +205,8 @@ class Settings:
     """the log's administrators by name, each with one or more Ed25519 keys; empty: nobody can order anything about the log"""
     issuer_ca_file: Path | None = None
     """CAs of the places where the keys of token issuers are fetched; None: the system's"""
+    clusters: Mapping[str, ClusterAddress] = field(default_factory=lambda: MappingProxyType({}))
+    """API servers that review tokens, by their issuers' names in the policy"""
 
 
 @dataclass(frozen=True)
@@ -287,6 +295,7 @@ class _Reading:
             witnesses=self._witnesses(fields.nested("witnesses")) if fields.has("witnesses") else None,
             operator_keys=self._operators(fields.nested("operators")) if fields.has("operators") else MappingProxyType({}),
             issuer_ca_file=self._issuers(fields.nested("issuers")) if fields.has("issuers") else None,
+            clusters=self._clusters(fields.nested("clusters")) if fields.has("clusters") else MappingProxyType({}),
         )
         database.done()
         artifacts.done()
@@ -333,6 +342,15 @@ class _Reading:
         file = self.path(fields, "ca_file")
         fields.done()
         return file
+
+    def _clusters(self, fields: Fields) -> Mapping[str, ClusterAddress]:
+        return MappingProxyType({name: self._cluster(fields.nested(name)) for name in fields.names()})
+
+    def _cluster(self, fields: Fields) -> ClusterAddress:
+        self._secret(fields, "token_file")  # read anew at each question; here it is only shown to be there, and private
+        cluster = ClusterAddress(_https(fields, "url").rstrip("/"), self.path(fields, "ca_file"), self.path(fields, "token_file"))
+        fields.done()
+        return cluster
 
     def _witnesses(self, fields: Fields) -> WitnessSettings:
         data = _text(self.path(fields, "policy")).encode()
@@ -433,7 +451,7 @@ class _Reading:
     def _secret(self, fields: Fields, key: str) -> str:
         file = self.path(fields, key)
         if not file.is_file():
-            raise fields.error(key, f"names {file}, which is not there: write the URL into it, mode 0600")
+            raise fields.error(key, f"names {file}, which is not there: write the secret into it, mode 0600")
         return read_private(file).strip()
 
 

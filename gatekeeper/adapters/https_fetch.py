@@ -1,7 +1,8 @@
-"""One GET over HTTPS, small: what the issuer of tokens publishes. h11 and trio alone, a new connection each time.
+"""One request over HTTPS, small: what the issuer of tokens publishes, or answers. h11 and trio alone, a new connection each time.
 
-No redirect is followed, no proxy taken from the environment, no credential sent. The name is resolved once and connected to by address;
-link-local addresses are refused, where clouds keep their credentials. The answer is bounded in bytes and comes uncompressed.
+No redirect is followed, no proxy taken from the environment, and no credential sent but the one that a `post` is given. The name is
+resolved once and connected to by address; link-local addresses are refused, where clouds keep their credentials. The answer is bounded in bytes
+and comes uncompressed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,9 +24,17 @@ MAX_ANSWER: Final = 1024 * 1024
 MAX_HEAD: Final = 16 * 1024
 TIMEOUT_S: Final = 5.0
 _CHUNK: Final = 16 * 1024
-_OK: Final = 200
+_OK: Final = frozenset({200, 201})
 _CAUSE: Final = "identity-unavailable"
 _BROKEN: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError)
+
+
+class OtherStatus(Unavailable):
+    """Answered, and not with a good status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(_CAUSE, f"the issuer answers with HTTP {status}")
+        self.status = status
 
 
 class HttpsFetch:
@@ -37,16 +47,24 @@ class HttpsFetch:
 
     async def fetch(self, url: str) -> bytes:
         """See `KeyFetch`."""
+        return await self._in_time("GET", url, {}, b"")
+
+    async def post(self, url: str, body: bytes, *, credential: str) -> bytes:
+        """The same for a POST of a JSON document with a bearer credential, answered with 200 or 201. Raises as `fetch`, `OtherStatus` among it."""
+        headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json", "Content-Length": str(len(body))}
+        return await self._in_time("POST", url, headers, body)
+
+    async def _in_time(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> bytes:
         try:
             with trio.fail_after(TIMEOUT_S):
-                return await self._fetch(url)
+                return await self._ask(method, url, headers, body)
         except trio.TooSlowError:
             detail = "no answer in time"
         except (*_BROKEN, ValueError) as error:
             detail = f"no connection, or it was cut: {type(error).__name__}"
         raise Unavailable(_CAUSE, detail)
 
-    async def _fetch(self, url: str) -> bytes:
+    async def _ask(self, method: str, url: str, extra: Mapping[str, str], body: bytes) -> bytes:
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname:
             raise ValueError("not an https URL")
@@ -54,8 +72,9 @@ class HttpsFetch:
         try:
             http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
             headers = [("Host", parts.netloc), ("User-Agent", "pingee"), ("Accept", "application/json"), ("Connection", "close")]
-            request = h11.Request(method="GET", target=parts.path or "/", headers=headers)
-            await stream.send_all((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
+            request = h11.Request(method=method, target=parts.path or "/", headers=[*headers, *extra.items()])
+            events: list[h11.Event] = [request, *([h11.Data(data=body)] if body else []), h11.EndOfMessage()]
+            await stream.send_all(b"".join(http.send(event) or b"" for event in events))
             return await _answer(http, stream)
         finally:
             await trio.aclose_forcefully(stream)
@@ -94,8 +113,8 @@ async def _answer(http: h11.Connection, stream: trio.SSLStream[trio.SocketStream
             case h11.NEED_DATA:
                 http.receive_data(bytes(await stream.receive_some(_CHUNK)))
             case h11.Response():
-                if event.status_code != _OK:
-                    raise Unavailable(_CAUSE, f"the issuer answers with HTTP {event.status_code}")
+                if event.status_code not in _OK:
+                    raise OtherStatus(event.status_code)
                 if dict(event.headers).get(b"content-encoding", b"identity") != b"identity":
                     raise Unavailable(_CAUSE, "the issuer's answer is encoded, which was not asked for")
             case h11.Data():

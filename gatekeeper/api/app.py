@@ -22,7 +22,7 @@ from gatekeeper.tlog.logpolicy import LogPolicy
 from gatekeeper.verify.errors import Malformed
 
 from .answer import MAX_BUNDLE, translate
-from .authenticate import bearer, fetch_keys
+from .authenticate import bearer, make_ready
 from .blobs import BlobDoor, is_upload
 from .edge import AsgiApp, Edge, bound_json
 from .entries import entry_routes
@@ -56,7 +56,7 @@ def build_app(
     for routes in (*own, *pages):
         app.register_blueprint(routes)
     app.before_request(_refuse_control_characters)
-    app.before_request(partial(_fetch_keys, parts))
+    app.before_request(partial(_make_ready, parts))
     for kind in (CallRefused, FieldError, MalformedJson, Malformed, PortError):
         app.register_error_handler(kind, _answer_known)
     return Edge(BlobDoor(parts, cast("AsgiApp", app), max_blob, uploads), max_body=_bound)
@@ -71,9 +71,9 @@ async def _refuse_control_characters() -> None:
             raise FieldError("" if _holds_control(name) else f"/{name[:64]}", "holds a control character")
 
 
-async def _fetch_keys(parts: Parts) -> None:
+async def _make_ready(parts: Parts) -> None:
     with suppress(ApiError):  # a malformed field is refused where somebody asks who calls, and nowhere else
-        await fetch_keys(parts, bearer())
+        await make_ready(parts, bearer())
 
 
 def _holds_control(text: str) -> bool:

@@ -8,8 +8,9 @@ from functools import lru_cache
 from quart import request
 
 from gatekeeper.deploy.keysets import KeySource
+from gatekeeper.deploy.liveruns import Question, is_asked_about
 from gatekeeper.deploy.parts import Parts
-from gatekeeper.model.caller import Caller
+from gatekeeper.model.caller import Caller, RunCaller
 from gatekeeper.policy.document import Policy
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.verify.errors import MalformedKey
@@ -34,19 +35,38 @@ def caller_of(parts: Parts, token: str | None, *, certificates: bool = False) ->
     policy = parts.policy.current()
     audience = f"pingee:certificates:{policy.instance}" if certificates else f"pingee:{policy.instance}"
     try:
-        return verify_token(token, _current_issuers(parts, token), audience=audience, now=int(parts.clock().timestamp()))
+        found = verify_token(token, _current_issuers(parts, token), audience=audience, now=int(parts.clock().timestamp()))
+        question = _question(policy, found, audience, token)
+        return found if question is None else parts.runs.held(question)
+    except Unavailable as error:
+        raise ApiError("identity-unavailable", error.detail, retry_after=10) from None
     except Unauthenticated as error:
         raise ApiError("unauthenticated", f"{error.detail}; get a new token for audience {audience}") from None
     except NotAdmitted as error:
         raise ApiError("not-authorised", f"{error.detail}; the policy's issuers.toml says whose runs come in") from None
 
 
-async def fetch_keys(parts: Parts, token: str | None) -> None:
-    """Before any of these: fetch the keys of the token's issuer, where they are fetched and have to be. Says nothing about the token."""
-    wanted = None if token is None else _fetched(parts, token)
+async def make_ready(parts: Parts, token: str | None) -> None:
+    """Before any of these: fetch the keys of the token's issuer, and ask its platform about the run, where the policy wants it.
+
+    Says nothing about the token. Nobody but the keys' one place is asked before the token is found genuine.
+    """
+    if token is None:
+        return
+    wanted = _fetched(parts, token)
     if wanted is not None:
         _, source, kid = wanted
         await parts.keys.ready(source, kid)
+    policy = parts.policy.current()
+    # The one audience of kinds that are asked about: none of them has certificates.
+    audience = f"pingee:{policy.instance}"
+    try:
+        found = verify_token(token, _current_issuers(parts, token), audience=audience, now=int(parts.clock().timestamp()))
+    except (Unauthenticated, NotAdmitted, ApiError):
+        return
+    question = _question(policy, found, audience, token)
+    if question is not None:
+        await parts.runs.ready(question)
 
 
 def known_caller(parts: Parts, *, certificates: bool = False) -> Caller:
@@ -78,6 +98,13 @@ def parse_bearer(header: str | None) -> str | None:
     if scheme.lower() != "bearer" or not token:
         raise ApiError("unauthenticated", "the Authorization field must be 'Bearer TOKEN'")
     return token
+
+
+def _question(policy: Policy, found: Caller, audience: str, token: str) -> Question | None:
+    if not isinstance(found, RunCaller):
+        return None
+    platform = policy.issuers[found.issuer].platform
+    return Question(found, platform, audience, token) if platform is not None and is_asked_about(platform) else None
 
 
 def _fetched(parts: Parts, token: str) -> tuple[str, KeySource, str] | None:

@@ -26,7 +26,7 @@ from gatekeeper.ports.artifacts import BlobDiffers
 from gatekeeper.ports.uploads import UploadShelf, WrongOffset
 
 from .answer import path_digest, translate
-from .authenticate import caller_of, fetch_keys, parse_bearer
+from .authenticate import caller_of, make_ready, parse_bearer
 from .edge import REQUEST_ID, AsgiApp, Receive, Scope, Send
 from .problem import ApiError, encode_problem, problem_headers
 
@@ -68,7 +68,7 @@ class BlobDoor:
     async def _take(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, JsonValue]]:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         token = parse_bearer(headers.get(b"authorization"))
-        await fetch_keys(self.parts, token)
+        await make_ready(self.parts, token)
         who = caller_of(self.parts, token)
         if who is None:
             raise ApiError("unauthenticated", "this needs a bearer token")

@@ -17,6 +17,7 @@ from gatekeeper.model import uris
 from gatekeeper.model.caller import Caller, RunCaller
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.facts import ArtifactManifest, Provenance, SignerIdentity, StandingIdentity, TestResult
+from gatekeeper.model.issuer import WITHOUT_COMMIT
 from gatekeeper.model.label import Viewer
 from gatekeeper.model.moment import moment
 from gatekeeper.model.verified import Refusal, Verified
@@ -204,8 +205,9 @@ async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes
         raise CallRefused("not-authorised", "certificates are for runs")
     if _ACTOR.fullmatch(caller.actor) is None:
         raise CallRefused("unauthenticated", "the token names no usable actor")
-    if not caller.commit:
-        raise CallRefused("not-authorised", "the token names no commit: it can ping, and nothing is built with it")
+    # A commit that was looked up is ours to know and not the vault's, which writes the certificate from the token alone.
+    if not caller.commit or parts.policy.current().issuers[caller.issuer].kind in WITHOUT_COMMIT:
+        raise CallRefused("not-authorised", "the token names no commit, and the vault certifies nothing that the token does not say")
     try:
         urn = encode_run_urn(caller.project, caller.commit, caller.run)
     except UnfitCertificate as error:

@@ -20,6 +20,7 @@ from gatekeeper.ports.target import Target, TargetAddress
 from gatekeeper.ports.vault import ActVault, CertificateRelay, DecideVault
 
 from .keysets import KeySets
+from .liveruns import LiveRuns
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Parts:
     policy: PolicySource
     keys: KeySets
     """of issuers whose keys are fetched"""
+    runs: LiveRuns
+    """of platforms that are asked about each token"""
     pings: PingStore
     locks: LockStore
     statements: StatementStore

@@ -36,6 +36,8 @@ class RunCaller:
     expires: Moment
     project_id: str = ""
     """the platform's number for the project, which survives renaming; empty where it gives none"""
+    recipe: str = ""
+    """what the platform names as the definition that the run follows; empty where the token names the builder itself"""
 
 
 @dataclass(frozen=True)

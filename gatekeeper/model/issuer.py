@@ -46,6 +46,10 @@ class Platform:
     """whether a token that names no commit is taken, to ping and to read; it never makes a certificate"""
     trust_domain: str = ""
     """of SPIFFE: the name between `spiffe://` and the path"""
+    builds_url: str = ""
+    """of Zuul: where its REST API is asked which commit a token's build is for; empty: nobody is asked, and the token names none"""
+    token_review: bool = False
+    """of Kubernetes: whether the cluster's API server is asked if the token's pod still lives"""
 
 
 FOREIGN: Final = frozenset({IssuerKind.GITLAB, IssuerKind.GITHUB, IssuerKind.KUBERNETES, IssuerKind.ZUUL, IssuerKind.SPIFFE})

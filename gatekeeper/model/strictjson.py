@@ -35,6 +35,10 @@ class MalformedJson(ValueError):
 
 def parse_json(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> JsonValue:
     """Parse; raise `MalformedJson` for anything that two parsers could read in two ways."""
+    return _parse(data, max_bytes, max_depth, _DECODER)
+
+
+def _parse(data: bytes, max_bytes: int, max_depth: int, decoder: json.JSONDecoder) -> JsonValue:
     if len(data) > max_bytes:
         raise MalformedJson(f"more than {max_bytes} bytes")
     if data.startswith(b"\xef\xbb\xbf"):
@@ -45,7 +49,7 @@ def parse_json(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_
     except UnicodeDecodeError as error:
         raise MalformedJson(f"invalid UTF-8 at byte {error.start}") from error
     try:
-        value: JsonValue = _DECODER.decode(text)
+        value: JsonValue = decoder.decode(text)
     except json.JSONDecodeError as error:
         raise MalformedJson(f"{error.msg} at line {error.lineno} column {error.colno}") from error
     return value
@@ -53,10 +57,18 @@ def parse_json(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_
 
 def parse_object(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> dict[str, JsonValue]:
     """As `parse_json`, for documents whose top level is an object."""
-    value = parse_json(data, max_bytes=max_bytes, max_depth=max_depth)
+    return _object(parse_json(data, max_bytes=max_bytes, max_depth=max_depth))
+
+
+def _object(value: JsonValue) -> dict[str, JsonValue]:
     if not isinstance(value, dict):
         raise MalformedJson("the document is not an object")
     return value
+
+
+def parse_foreign_object(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> dict[str, JsonValue]:
+    """As `parse_object`, for the unsigned answer of a product that writes fractions where we never would; each is given as its text."""
+    return _object(_parse(data, max_bytes, max_depth, _FOREIGN_DECODER))
 
 
 def parse_canonical_object(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> dict[str, JsonValue]:
@@ -169,3 +181,4 @@ class _Decoder(json.JSONDecoder):
 _PLAIN_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_no_float, parse_constant=_no_constant)
 _PLAIN_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 _DECODER = _Decoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_no_float, parse_constant=_no_constant)
+_FOREIGN_DECODER = _Decoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=str, parse_constant=_no_constant)

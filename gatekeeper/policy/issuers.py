@@ -9,6 +9,8 @@ audiences = ["pingee:production"]                 # may be left out: every audie
 triggers = ["push"]                               # of kinds whose tokens say what set the run off
 runners = ["self-hosted"]                         # may be left out: the platform's own machines alone
 unbound = true                                    # of kinds whose tokens name no commit: taken all the same, to ping and to read
+builds_url = "https://zuul.example.com"           # of zuul, may be left out: its REST API is asked which commit a token's build is for
+token_review = false                              # of kubernetes, may be left out; then its API server is asked whether the token's pod lives
 [issuers.gitlab.projects]
 "20" = "hello"                                    # the platform's id of a project, and our name for it
 [issuers.gitlab.builders]
@@ -36,16 +38,20 @@ _MAX_TABLE = 5000
 
 def read_key_url(fields: Fields) -> str:
     """The one place that keys are fetched from; empty where they are pinned. Raises `FieldError` for anything but a plain https URL."""
-    if not fields.has("jwks_url"):
+    return _plain_url(fields, "jwks_url")
+
+
+def _plain_url(fields: Fields, key: str) -> str:
+    if not fields.has(key):
         return ""
-    url = fields.text("jwks_url", max_length=1024)
+    url = fields.text(key, max_length=1024)
     try:
         parts = urlsplit(url)
         plain = parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
     except ValueError:
         plain = False
     if not plain or not url.isascii() or any(c in url for c in "?# \\"):
-        raise fields.error("jwks_url", "must be an https URL with a host, and without credentials, query or fragment")
+        raise fields.error(key, "must be an https URL with a host, and without credentials, query or fragment")
     return url
 
 
@@ -74,6 +80,8 @@ def read_platform(fields: Fields, kind: IssuerKind) -> Platform | None:
         runners=_runners(fields, kind),
         unbound=kind in WITHOUT_COMMIT and bool(fields.optional("unbound", fields.boolean)),
         trust_domain=fields.text("trust_domain") if kind is IssuerKind.SPIFFE else "",
+        builds_url=_plain_url(fields, "builds_url").rstrip("/") if kind is IssuerKind.ZUUL else "",
+        token_review=kind is IssuerKind.KUBERNETES and fields.optional("token_review", fields.boolean) is not False,
     )
     if kind in TRIGGERED and not platform.triggers:
         raise fields.error("triggers", "must name at least one")

@@ -5,7 +5,7 @@
 | gitlab | project_id | sha | ref_path (agrees with ref, ref_type) | job_id | user_id | ci_config_ref_uri | pipeline_source |
 | github | repository_id | sha | ref | run_id-run_attempt | actor_id | job_workflow_ref | event_name |
 | kubernetes | namespace/account/account's uid | none | none | pod's uid | sub | namespace/account/account's uid | none |
-| zuul | tenant/canonical project, of sub | none | none | build-uuid | sub | tenant/pipeline/job-name | pipeline |
+| zuul | tenant/canonical project, of sub | none (`zuulbuild`) | none | build-uuid | sub | tenant/pipeline/job-name | pipeline |
 | spiffe | sub | none | none | sub | sub | sub | none |
 
 Numbers are taken where the platform has them: a path, a login or a repository's name may be given to somebody else tomorrow. What stands in
@@ -50,6 +50,7 @@ class ClaimedRun:
     run: str
     actor: str
     builder_id: str
+    recipe: str
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,16 @@ def read_platform_claims(claims: Fields, platform: Platform) -> ClaimedRun:
         raise NotAdmitted("the policy takes no run that was set off like the token's")
     if platform.kind in HOSTED and read.runner not in platform.runners:
         raise NotAdmitted("the policy takes no run on a machine like the token's")
-    if not read.commit and not platform.unbound:
+    # Where Zuul says which commit its build is for, it is asked before anything is decided.
+    if not platform.builds_url:
+        demand_commit_or_leave(read.commit, platform)
+    return ClaimedRun(project, read.project_id, read.commit, read.ref, read.run, read.actor, builder_id, read.recipe)
+
+
+def demand_commit_or_leave(commit: str, platform: Platform) -> None:
+    """Raises `NotAdmitted` for a run without a commit, unless the policy takes such runs of this issuer."""
+    if not commit and not platform.unbound:
         raise NotAdmitted("the token names no commit, and the policy does not say that this issuer's tokens may be without one")
-    return ClaimedRun(project, read.project_id, read.commit, read.ref, read.run, read.actor, builder_id)
 
 
 def trust_domain_of(subject: str) -> str:

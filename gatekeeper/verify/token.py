@@ -320,4 +320,5 @@ def _foreign(claims: Fields, issuer: Issuer, platform: Platform, subject: str, j
         jti=jti,
         expires=expires,
         project_id=run.project_id,
+        recipe=run.recipe,
     )

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from trio.testing import MockClock
 
 from gatekeeper.deploy.keysets import KeySets
+from gatekeeper.deploy.liveruns import LiveRuns
 from gatekeeper.deploy.parts import Parts
 from gatekeeper.deploy.reconcile import step
 from gatekeeper.model.caller import PersonCaller, RunCaller
@@ -43,6 +44,7 @@ from gatekeeper.tlog.merkle import leaf_hash
 from gatekeeper.tlog.note import encode_vkey
 from tests.fakes import frames, signing
 from tests.fakes.artifacts import MemoryArtifacts
+from tests.fakes.clusters import FakeTokenReview
 from tests.fakes.issuers import FakeKeyFetch
 from tests.fakes.stores import FakeDatabase
 from tests.fakes.target import FakeTarget
@@ -326,12 +328,13 @@ class House:
             now=lambda: moment(self.clock()),
         )
         self._numbers = itertools.count()
-        self.key_fetch = FakeKeyFetch()
+        self.key_fetch, self.clusters = FakeKeyFetch(), FakeTokenReview()
         self.parts = Parts(
             instance=INSTANCE,
             origin=frames.ORIGIN,
             public_url="https://pingee.demo",
             keys=KeySets(self.key_fetch, clock=lambda: self.clock().timestamp()),
+            runs=LiveRuns(self.key_fetch, self.clusters, clock=lambda: self.clock().timestamp()),
             allow_s=600,
             receipt_keys=(self._receipt_pem(),),
             policy=self.policy,

@@ -88,3 +88,30 @@ def own_issuer(kind, **changes):
 
 def verify(token, *issuers, audience=AUDIENCE, now=NOW):
     return verify_token(token, issuers, audience=audience, now=now)
+
+
+ZUUL_BUILD = recorded("zuul")["claims"]["build-uuid"]
+
+
+def zuul_build(*, flat=False, **changes):
+    """What Zuul's REST API says of the recorded token's build: of older versions flat, of newer ones with the ref apart."""
+    ref = {"project": "group/hello", "branch": "main", "change": None, "patchset": None, "ref": "refs/heads/main", "oldrev": None, "newrev": SHA, "ref_url": None}
+    build = {
+        "uuid": ZUUL_BUILD,
+        "job_name": "hello-publish",
+        "result": None,
+        "held": False,
+        "start_time": "2026-11-21T10:00:58",
+        "end_time": None,
+        "duration": None,
+        "voting": True,
+        "final": True,
+        "artifacts": [],
+        "provides": [],
+        "pipeline": "post",
+        "event_id": "5f6c",
+        "buildset": {"uuid": "0" * 32},
+    }
+    for name, value in changes.items():
+        (ref if name in ref else build)[name] = value
+    return build | (ref if flat else {"ref": ref})

@@ -179,3 +179,11 @@ async def test_a_token_without_a_commit_brings_nothing_in(house, kind):
     await refused(house, "not-authorised", accept_statement(house.parts, replace(caller, run="run-1", builder_id=signing.BUILDER_ID), manifest(house), kinds=ALL))
     await accept_statement(house.parts, house.run_caller(), manifest(house), kinds=ALL)
     await refused(house, "unknown-manifest", accept_blob(house.parts, caller, MADE.digest, MADE.digest, chunks(MADE.manifest), max_bytes=10**6))
+
+
+async def test_a_commit_that_was_looked_up_makes_no_certificate(house):
+    caller = with_gitlab(house)
+    house.policy.files["issuers.toml"] = house.policy.files["issuers.toml"].replace(b'"gitlab"\nurl', b'"zuul"\nurl')
+    house.policy.load()
+    await refused(house, "not-authorised", issue_certificate(house.parts, caller, "token", csr()))
+    assert house.database.state.tokens == {}

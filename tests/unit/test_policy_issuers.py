@@ -109,3 +109,23 @@ def test_a_builder_of_another_issuer_is_not_handed_over():
     files = policy_files(issuers=PEOPLE + f'[issuers.ci]\nalgorithms = ["RS256"]\n{GITLAB}{KEYS}{TABLES}', builders=builders, components__hello=components)
     with pytest.raises(PolicyError, match="is no builder of this issuer"):
         parse_policy(files, commit="c" * 40)
+
+
+PODS = 'kind = "kubernetes"\nurl = "https://gitlab.example"\nunbound = true\n' + KEYS
+BUILDS = 'kind = "zuul"\nurl = "https://gitlab.example"\ntriggers = ["post"]\n' + KEYS
+
+
+def test_a_cluster_is_asked_about_its_tokens_unless_the_policy_says_otherwise():
+    assert load(PODS, TABLES).issuers["ci"].platform.token_review is True
+    assert load(PODS + "token_review = true\n", TABLES).issuers["ci"].platform.token_review is True
+    assert load(PODS + "token_review = false\n", TABLES).issuers["ci"].platform.token_review is False
+    refused(PODS + 'token_review = "no"\n', "token_review: must be true or false", TABLES)
+    refused(GITLAB + KEYS + "token_review = true\n", "token_review: is not a member", TABLES)
+
+
+def test_zuul_is_asked_at_a_plain_https_url_where_the_policy_names_one():
+    assert load(BUILDS, TABLES).issuers["ci"].platform.builds_url == ""
+    assert load(BUILDS + 'builds_url = "https://zuul.example/x/"\n', TABLES).issuers["ci"].platform.builds_url == "https://zuul.example/x"
+    for url in ("http://zuul.example", "https://user@zuul.example", "https://zuul.example?tenant=x", "file:///etc/passwd", "https://"):
+        refused(BUILDS + f'builds_url = "{url}"\n', "builds_url: must be an https URL", TABLES)
+    refused(PODS + 'builds_url = "https://zuul.example"\n', "builds_url: is not a member", TABLES)

@@ -7,6 +7,7 @@ import pytest
 from gatekeeper.api.admission import Bounds
 from gatekeeper.model.digest import digest_of
 from gatekeeper.ports.registry import RegistryAddress
+from gatekeeper.ports.tokenreview import ClusterAddress
 from gatekeeper.serve import _bounds
 from gatekeeper.settings import BadSettings, credential, parse_wrapped, read_settings, read_vault_place
 from gatekeeper.tlog.logpolicy import encode_log_policy
@@ -376,3 +377,24 @@ def test_the_authorities_of_issuers_key_places_are_read(house):
     assert read(house, GOOD + '\n[issuers]\nca_file = "issuers.pem"\n').issuer_ca_file == house / "issuers.pem"
     with pytest.raises(BadSettings, match="/issuers/url: is not a member"):
         read(house, GOOD + '\n[issuers]\nca_file = "issuers.pem"\nurl = "x"\n')
+
+
+CLUSTER = '\n[clusters.ci-cluster]\nurl = "https://10.0.0.9:6443/"\nca_file = "cluster.pem"\ntoken_file = "cluster.token"\n'
+
+
+def test_clusters_that_review_tokens_are_read_and_their_credential_is_private(house):
+    with pytest.raises(BadSettings, match=r"/clusters/ci-cluster/token_file: names .*cluster.token, which is not there"):
+        read(house, GOOD + CLUSTER)
+    (house / "cluster.token").write_text("credential")
+    (house / "cluster.token").chmod(0o644)
+    with pytest.raises(BadSettings, match="others can read it"):
+        read(house, GOOD + CLUSTER)
+    (house / "cluster.token").chmod(0o600)
+    found = read(house, GOOD + CLUSTER)
+    assert found.clusters == {"ci-cluster": ClusterAddress("https://10.0.0.9:6443", house / "cluster.pem", house / "cluster.token")}
+    assert "credential" not in repr(found)
+    assert read(house, GOOD).clusters == {}
+    with pytest.raises(BadSettings, match="/clusters/ci-cluster/url: must be an https URL"):
+        read(house, GOOD + CLUSTER.replace("https", "http"))
+    with pytest.raises(BadSettings, match="/clusters/ci-cluster/audience: is not a member"):
+        read(house, GOOD + CLUSTER + 'audience = "x"\n')
