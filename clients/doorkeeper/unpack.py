@@ -1,7 +1,8 @@
 """Unpacking a layer: `tarfile` reads, we write. Nothing but new regular files and directories is ever made, below a new private directory.
 
 Our builder makes deterministic tars of regular files and directories. So whatever else stands in one (links, devices, absolute names, `..`,
-sparse files, the same name twice) is refused as a whole; nothing of it is repaired or skipped.
+sparse files, the same name twice) is refused as a whole; nothing of it is repaired or skipped. Nothing is decompressed: a layer that is no plain
+tar is none. `tarfile` reads extended headers and sparse maps into memory, however long they say they are; those are bounded before it does.
 """
 
 from __future__ import annotations
@@ -12,17 +13,33 @@ import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, NoReturn, Self
 
 from .files import make_private, sync_directory
 from .target import Caps
 
 MAX_NAME: Final = 1024
 MAX_DEPTH: Final = 32
+MAX_HEADER: Final = 16 * 1024
+"""Bytes of one extended header, which of ours hold a long name and nothing else."""
+_EXTENDED: Final = frozenset({tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
 
 
 class UnsafeArchive(Exception):
     """The layer is no tar of ours, or would not stay within its directory or bounds."""
+
+
+class _Entry(tarfile.TarInfo):
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _EXTENDED and not 0 <= found.size <= MAX_HEADER:
+            raise UnsafeArchive(f"layer: an extended header of more than {MAX_HEADER} bytes")
+        return found
+
+    def _proc_gnusparse_10(self, *_: object) -> NoReturn:
+        # The map of this form stands in the entry's bytes and has no bound; the other forms stand in headers.
+        raise UnsafeArchive("layer: holds a sparse file")
 
 
 def unpack_layer(layer: Path, destination: Path, caps: Caps, *, beat: Callable[[str], None]) -> None:
@@ -35,13 +52,13 @@ def unpack_layer(layer: Path, destination: Path, caps: Caps, *, beat: Callable[[
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     try:
-        with tarfile.open(layer, mode="r:", errorlevel=2, encoding="utf-8", errors="strict") as archive:
+        with tarfile.open(layer, mode="r:", errorlevel=2, encoding="utf-8", errors="strict", tarinfo=_Entry) as archive:
             for number, member in enumerate(_bounded(archive, caps)):
                 _write_member(archive, member, fresh)
                 if number % 100 == 0:
                     beat(f"{number} entries")
         _sync_tree(fresh)
-    except (tarfile.TarError, UnicodeError, EOFError, ValueError) as error:
+    except (tarfile.TarError, UnicodeError, EOFError, ValueError, RecursionError) as error:  # headers of headers are read by recursion
         shutil.rmtree(fresh, ignore_errors=True)
         raise UnsafeArchive(f"layer: {error}"[:512]) from error
     except BaseException:

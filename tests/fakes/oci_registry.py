@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -23,7 +22,6 @@ import pytest
 from gatekeeper.model.digest import digest_hex, digest_of
 from gatekeeper.model.uris import OCI_INDEX
 from gatekeeper.ports.registry import RegistryAddress
-from tests.fakes.doorkeepers import free_port
 from tests.fakes.peers import peer
 
 TOKEN = "token-of-the-registry"
@@ -219,22 +217,23 @@ def running_oci_registry(certificates: Path, *, referrers: bool = True) -> Itera
 def running_docker_registry(certificates: Path) -> Iterator[RealRegistry]:
     """Debian's docker-registry, on a directory."""
     with tempfile.TemporaryDirectory(prefix="pingee-docker-registry-") as name:
-        directory, port = Path(name), free_port()
+        directory = Path(name)
         settings = {
             "version": "0.1",
-            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": name}},
-            "http": {"addr": f"127.0.0.1:{port}", "tls": {"certificate": f"{certificates}/tls.pem", "key": f"{certificates}/tls.key"}},
+            "http": {"addr": "127.0.0.1:0", "tls": {"certificate": f"{certificates}/tls.pem", "key": f"{certificates}/tls.key"}},
         }
         (directory / "config.yml").write_text(json.dumps(settings))  # JSON is YAML
-        with _process([str(peer("docker-registry", "docker-registry")), "serve", str(directory / "config.yml")]) as process:
-            _await_listener(port, process)
-            yield RealRegistry(f"https://127.0.0.1:{port}", directory)
+        command = [str(peer("docker-registry", "docker-registry")), "serve", str(directory / "config.yml")]
+        with (directory / "log").open("wb") as log, _process(command, stderr=log) as process:
+            yield RealRegistry(f"https://127.0.0.1:{_port_named_in(directory / 'log', process)}", directory)
 
 
 @contextmanager
 def _process(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}, **options)  # type: ignore[call-overload]
+    options = {"stderr": subprocess.DEVNULL} | options
+    process = subprocess.Popen(command, env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}, **options)  # type: ignore[call-overload]
     try:
         yield process
     finally:
@@ -244,13 +243,12 @@ def _process(command: list[str], **options: object) -> Iterator[subprocess.Popen
             process.stdout.close()
 
 
-def _await_listener(port: int, process: subprocess.Popen[bytes]) -> None:
+def _port_named_in(log: Path, process: subprocess.Popen[bytes]) -> int:
+    """The port that it chose itself: one that we chose could be somebody else's by the time it listens."""
     ends = time.monotonic() + DEADLINE_S
     while time.monotonic() < ends:
+        if found := re.search(rb"listening on 127\.0\.0\.1:([0-9]+)", log.read_bytes()):
+            return int(found[1])
         assert process.poll() is None, "the registry ended"
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
+        time.sleep(0.05)
     pytest.fail("the registry does not listen")

@@ -195,6 +195,7 @@ async def test_whoever_hangs_up_does_not_decide_for_the_others(world):
         impatient.cancel()
         world.fetch.gate.set()
     assert answers == [SHA]
+    assert len(world.fetch.asked) == 1, "the question went on without him"
 
 
 async def _until_cancelled(scope, world):
