@@ -93,4 +93,4 @@ async def test_a_ping_names_a_digest_and_neither_a_tag_nor_a_mirror(name):
         answer = await api.post("/v1/pings", api.token(), {"environment": "production", "component": "hello", "artifact": name})
         problem = answer.refused(400, "ping-malformed")
         assert "/artifact" in json.dumps(problem)
-        assert (await api.get("/v1/pings", api.token())).json["pings"] == []
+        assert (await api.get("/v1/pings", api.token())).json["items"] == []
