@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from gatekeeper.model.issuer import IssuerKind
 from gatekeeper.policy.document import Component, Environment, Policy, RoleGrant
 from gatekeeper.ports.registry import RegistryAddress
 from gatekeeper.settings import Settings
@@ -39,6 +40,7 @@ def faults(config: Config) -> list[str]:
         found.append(f"/vault/log_key is of the log {config.key.name}, and /origin is {settings.origin}: pin the key of this log, or name its origin")
     if settings.witnesses is not None and settings.witnesses.policy.log.name != settings.origin:
         found.append(f"/witnesses/policy is of the log {settings.witnesses.policy.log.name}, and /origin is {settings.origin}: name this log in it")
+    found += _of_clusters(settings, config.policy)
     for component, environment, target in _places(config.policy):
         known = settings.targets.get(target)
         if known is None:
@@ -54,8 +56,22 @@ def faults(config: Config) -> list[str]:
 
 def warnings(config: Config) -> list[str]:
     """What is lawful and seldom meant."""
-    of_settings = [*_of_witnesses(config.settings), *_of_artifacts(config.settings)]
+    of_settings = [*_of_witnesses(config.settings), *_of_artifacts(config.settings), *_of_issuers(config.policy)]
     return [*of_settings, *_of_roles(config.policy), *_of_votes(config.policy), *_of_targets(config), *_of_owners(config.signers)]
+
+
+def _of_clusters(settings: Settings, policy: Policy) -> Iterator[str]:
+    reviewed = {entry.name for entry in policy.issuers.values() if entry.platform is not None and entry.platform.token_review}
+    for name in sorted(reviewed - set(settings.clusters)):
+        yield f"/clusters/{name} is missing: the policy has its tokens reviewed by the cluster; add [clusters.{name}], or nobody of it comes in"
+    for name in sorted(set(settings.clusters) - reviewed):
+        yield f"/clusters/{name}: the policy has no issuer of that name whose tokens are reviewed: name it as issuers.toml does, or take it out"
+
+
+def _of_issuers(policy: Policy) -> Iterator[str]:
+    for entry in policy.issuers.values():
+        if entry.kind is IssuerKind.KUBERNETES and entry.platform is not None and not entry.platform.token_review:
+            yield f"issuer {entry.name}: with token_review = false a token is taken until it expires, also after its pod is gone"
 
 
 def people_with(policy: Policy, groups: Iterable[str]) -> tuple[str, ...]:

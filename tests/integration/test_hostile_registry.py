@@ -10,13 +10,14 @@ import struct
 import time
 from collections.abc import AsyncIterator
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import trio
 
 from clients.demo.certificate import make_certificate
 from gatekeeper.adapters import registry
-from gatekeeper.adapters.oci import OciLink
+from gatekeeper.adapters.oci import OciLink, Transient
 from gatekeeper.adapters.registry import RegistryStore, open_registry
 from gatekeeper.model.digest import digest_hex, digest_of
 from gatekeeper.model.uris import OCI_INDEX, OCI_MANIFEST
@@ -198,6 +199,19 @@ async def test_a_body_that_is_cut_short_is_asked_for_three_times_and_never_taken
         await store.local(DIGEST)
     assert len(fake.asked) == 3
     assert names(store) == []
+
+
+@pytest.mark.parametrize(("said", "words"), [("11", "was cut short"), ("9", None)])
+def test_the_length_is_counted_by_us_also_where_the_library_does_not(fake, certificates, said, words):
+    body = iter([b"hello", b"four", b""])
+    answer = SimpleNamespace(headers={"Content-Length": said}, raw=SimpleNamespace(read1=lambda *_, **__: next(body)))
+    provider = OciLink(address_of(fake, certificates))._provider
+    with provider.within(10):
+        if words is None:
+            assert b"".join(provider.pieces(answer, MEGA)) == b"hellofour"
+        else:
+            with pytest.raises(Transient, match=words):
+                b"".join(provider.pieces(answer, MEGA))
 
 
 async def test_a_connection_that_is_reset_in_the_middle_is_tried_again_and_works(store, fake):

@@ -33,7 +33,7 @@ FILES = {
 PEOPLE = {"alice": ("reviewers",), "bob": ("reviewers",), "olga": ("operators",), "otto": ("operators",)}
 
 
-def config(*, people=PEOPLE, files=(), signers=SIGNERS, targets=("web-1",), environment="production", origin=log_directory.ORIGIN, mailless=(), witnesses=None, artifacts=Path("/var/artifacts")):
+def config(*, people=PEOPLE, files=(), signers=SIGNERS, targets=("web-1",), environment="production", origin=log_directory.ORIGIN, mailless=(), witnesses=None, artifacts=Path("/var/artifacts"), clusters=()):
     texts = FILES | dict(files)
     texts["people.toml"] = "".join(
         PERSON.format(name, ", ".join(f'"{g}"' for g in groups), "" if name in mailless else f'"{name}@x"') for name, groups in people.items()
@@ -42,7 +42,7 @@ def config(*, people=PEOPLE, files=(), signers=SIGNERS, targets=("web-1",), envi
     address = SimpleNamespace(host="10.0.0.5", port=22)
     settings = SimpleNamespace(
         instance="production", origin=origin, targets={name: SimpleNamespace(address=address, environment=environment) for name in targets},
-        witnesses=witnesses, artifacts=artifacts,
+        witnesses=witnesses, artifacts=artifacts, clusters=dict.fromkeys(clusters),
     )
     return Config(settings, policy, signers.encode(), log_directory.VKEY)
 
@@ -139,3 +139,28 @@ def test_it_tells_where_artifacts_lie_and_who_beside_the_registry_is_spoken_to()
 
 def test_a_registry_without_credentials_is_warned_of():
     assert "asked without credentials" in warnings(config(artifacts=RegistryAddress("https://r.example", "team/app")))[0]
+
+
+PODS = FILES["issuers.toml"] + """[issuers.ci]
+kind = "kubernetes"
+url = "https://kubernetes"
+jwks = "j"
+algorithms = ["RS256"]
+unbound = true
+{}[issuers.ci.projects]
+"ci/deployer/1" = "hello"
+[issuers.ci.builders]
+"ci/deployer/1" = "https://ci/pods"
+"""
+BUILDERS = FILES["builders.toml"] + '[builders."https://ci/pods"]\nsigner = "x509:ca"\nissuer = "ci"\nprojects = ["hello"]\n'
+
+
+def test_a_cluster_that_reviews_tokens_stands_in_the_policy_and_in_the_file():
+    files = {"issuers.toml": PODS.format(""), "builders.toml": BUILDERS}
+    assert faults(config(files=files, clusters=["ci"])) == []
+    assert warnings(config(files=files, clusters=["ci"])) == []
+    assert "/clusters/ci is missing" in " ".join(faults(config(files=files)))
+    assert "/clusters/cj: the policy has no issuer of that name" in " ".join(faults(config(files=files, clusters=["ci", "cj"])))
+    careless = {"issuers.toml": PODS.format("token_review = false\n"), "builders.toml": BUILDERS}
+    assert faults(config(files=careless)) == []
+    assert "also after its pod is gone" in " ".join(warnings(config(files=careless)))
