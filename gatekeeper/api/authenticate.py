@@ -11,7 +11,7 @@ from gatekeeper.deploy.keysets import KeySource
 from gatekeeper.deploy.liveruns import Question, is_asked_about
 from gatekeeper.deploy.parts import Parts
 from gatekeeper.model.caller import Caller, RunCaller
-from gatekeeper.policy.document import Policy
+from gatekeeper.policy.document import IssuerEntry, Policy
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.verify.errors import MalformedKey
 from gatekeeper.verify.platform import NotAdmitted
@@ -51,12 +51,14 @@ async def make_ready(parts: Parts, token: str | None) -> None:
 
     Says nothing about the token. Nobody but the keys' one place is asked before the token is found genuine.
     """
-    if token is None:
+    named = None if token is None else _named(parts, token)
+    if token is None or named is None:
         return
-    wanted = _fetched(parts, token)
-    if wanted is not None:
-        _, source, kid = wanted
-        await parts.keys.ready(source, kid)
+    entry, kid = named
+    if entry.jwks_url:
+        await parts.keys.ready(_source(entry), kid)
+    if entry.platform is None or not is_asked_about(entry.platform):
+        return
     policy = parts.policy.current()
     # The one audience of kinds that are asked about: none of them has certificates.
     audience = f"pingee:{policy.instance}"
@@ -107,30 +109,31 @@ def _question(policy: Policy, found: Caller, audience: str, token: str) -> Quest
     return Question(found, platform, audience, token) if platform is not None and is_asked_about(platform) else None
 
 
-def _fetched(parts: Parts, token: str) -> tuple[str, KeySource, str] | None:
-    """Name, key source and named key of the issuer that the token claims, if that is one whose keys are fetched."""
+def _named(parts: Parts, token: str) -> tuple[IssuerEntry, str] | None:
+    """The policy's row for the issuer that the token claims, and the key that it names."""
     try:
         url, kid = named_key(token)
     except Unauthenticated:
         return None
-    for entry in parts.policy.current().issuers.values():
-        if entry.url == url and entry.jwks_url:
-            return entry.name, KeySource(entry.jwks_url, entry.algorithms, key_use(entry.platform)), kid
-    return None
+    return next(((entry, kid) for entry in parts.policy.current().issuers.values() if entry.url == url), None)
+
+
+def _source(entry: IssuerEntry) -> KeySource:
+    return KeySource(entry.jwks_url, entry.algorithms, key_use(entry.platform))
 
 
 def _current_issuers(parts: Parts, token: str) -> tuple[Issuer, ...]:
     policy = parts.policy.current()
     issuers = _issuers(policy.digest, _Hashable(policy))
-    wanted = _fetched(parts, token)
-    if wanted is None:
+    named = _named(parts, token)
+    if named is None or not named[0].jwks_url:
         return issuers
-    name, source, kid = wanted
+    entry, kid = named
     try:
-        keys = parts.keys.held(source, kid)
+        keys = parts.keys.held(_source(entry), kid)
     except Unavailable as error:
-        raise ApiError("identity-unavailable", f"issuer {name}: {error.detail}", retry_after=10) from None
-    return tuple(replace(issuer, keys=keys) if issuer.name == name else issuer for issuer in issuers)
+        raise ApiError("identity-unavailable", f"issuer {entry.name}: {error.detail}", retry_after=10) from None
+    return tuple(replace(issuer, keys=keys) if issuer.name == entry.name else issuer for issuer in issuers)
 
 
 class _Hashable:
