@@ -271,6 +271,17 @@ async def test_a_registry_that_drips_is_left_at_the_deadline(store, fake, monkey
     assert trio.current_time() - started < 2
 
 
+def test_every_piece_and_every_request_is_within_the_time_that_is_left(fake, certificates):
+    answer = SimpleNamespace(headers={}, raw=SimpleNamespace(read1=lambda *_, **__: b"drip"))
+    provider = OciLink(address_of(fake, certificates))._provider
+    with provider.within(0):
+        with pytest.raises(Unavailable, match="the registry is too slow"):
+            next(provider.pieces(answer, MEGA))
+        with pytest.raises(Unavailable, match="the registry is too slow"):
+            provider.do_request(fake.url)
+    assert fake.asked == []
+
+
 async def test_a_closed_port_is_unavailable(certificates, tmp_path):
     address = RegistryAddress("https://127.0.0.1:1", "team/app", certificates / "ca.pem")
     (tmp_path / "files").mkdir()

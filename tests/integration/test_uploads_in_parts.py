@@ -218,3 +218,12 @@ async def test_the_shelf_takes_no_more_than_it_is_told_and_says_where_it_is(shel
 async def test_no_path_is_made_of_what_is_no_name(shelf, name):
     with pytest.raises(ValueError, match="no name of an upload"):
         await shelf.offset(name)
+
+
+async def test_a_link_in_place_of_an_upload_is_not_followed(shelf, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"")
+    (tmp_path / "uploads" / "1").symlink_to(elsewhere)
+    with pytest.raises(Unavailable, match="cannot be used: Too many levels of symbolic links"):
+        await shelf.append("1", 0, chunks(b"evil"), max_bytes=10)
+    assert elsewhere.read_bytes() == b""
