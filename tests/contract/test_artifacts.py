@@ -131,7 +131,7 @@ async def test_more_bytes_than_allowed_are_refused_before_the_stream_ends(store)
 
     async def endless() -> AsyncIterator[bytes]:
         nonlocal taken
-        while True:
+        while taken < 1000:  # an end all the same, or a store that takes everything would never be told from a slow one
             taken += 1
             yield b"x" * 1000
 
