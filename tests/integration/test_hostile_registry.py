@@ -530,6 +530,13 @@ async def test_a_listed_manifest_of_another_subject_is_left_out_wherever_it_stan
     assert await store.referrers(DIGEST) == [digest_of(referrer)]
 
 
+async def test_what_is_listed_under_no_digest_of_ours_is_not_asked_for(store, fake, referrer):
+    names = [{}, {"digest": None}, {"digest": "sha512:" + "a" * 128}, {"digest": "../../other/blobs/" + DIGEST}, {"digest": DIGEST.upper()}]
+    fake.fault = for_referrers(index_of([*names, descriptor(referrer)]))
+    assert await store.referrers(DIGEST) == [digest_of(referrer)]
+    assert {asked.path.rpartition("/blobs/")[2] for asked in fake.asked if "/blobs/" in asked.path} == {digest_of(referrer)}
+
+
 async def test_a_listed_manifest_with_other_bytes_is_an_alarm(store, fake, referrer):
     fake.blobs[digest_of(referrer)] = referring(3, DIGEST)
     fake.fault = for_referrers(index_of([descriptor(referrer)]))

@@ -124,6 +124,12 @@ async def test_nothing_but_https_is_asked(certificates, url):
     await unavailable(HttpsFetch(certificates / "ca.pem"), url, "no connection")
 
 
+async def test_another_scheme_asks_nobody_even_where_somebody_speaks_tls(certificates):
+    async with issuer(certificates) as at:
+        await unavailable(HttpsFetch(certificates / "ca.pem"), at.url.replace("https:", "http:"), "no connection, or it was cut: ValueError")
+        assert at.heard == []
+
+
 @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "0.0.0.0", "::", "224.0.0.1", "fe80::1%lo"])  # row 115
 def test_addresses_that_are_never_asked(address):
     assert https_fetch._refused(address)
