@@ -12,14 +12,18 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SCOPES = ("gatekeeper/verify", "gatekeeper/policy", "gatekeeper/tlog", "clients/doorkeeper")
 TESTS = ("tests/unit", "tests/property")
 KEEP_EVERY_S = 20
+MOST_ASKED_S = 20
+"""seconds of tests that are asked about one mutant: what is noticed only by a long test of something else counts as not noticed"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,8 +135,9 @@ class Hunt:
     def __init__(self, made, memory, report: Report, tell) -> None:
         self._made, self._memory, self._report, self._tell = made, memory, report, tell
         self._observed = {}
+        self._shares: dict[str, dict[str, float]] = {}
         self._killers: dict[tuple[str, str], dict[str, None]] = {}
-        self._kept = time.monotonic()
+        self._kept = self._told = time.monotonic()
 
     def work(self, warm) -> None:
         if warm.uncollected:
@@ -140,7 +145,7 @@ class Hunt:
             return
         self._observe(warm)
         failing = [test for test, one in self._observed.items() if one.failed]
-        if failing:
+        if failing or self._report.broken:
             self._report.broken += [f"fails without any mutant: {test}" for test in failing]
             return
         asked = []
@@ -168,10 +173,12 @@ class Hunt:
             else:
                 self._observed |= seen
         if unknown:
-            start = time.monotonic()
-            seen = warm.observe(unknown, lambda count: self._progress("tests observed", count, len(unknown), start))
-            for test in set(unknown) - set(seen):
-                seen[test] = type(next(iter(seen.values())))(failed=True)
+            start, seen = time.monotonic(), {}
+            for test, one in warm.observe(unknown):
+                seen[test] = one
+                self._progress("tests observed", len(seen), len(unknown), start)
+            if len(seen) < len(unknown):
+                self._report.broken += [f"ended its process without any mutant: {test}" for test in unknown if test not in seen]
             self._memory.observe(seen)
             self._memory.keep()
             self._observed |= seen
@@ -179,7 +186,7 @@ class Hunt:
     def _ask(self, warm, names, *, fresh: bool) -> list:
         """The mutants among these that no test noticed."""
         start, left = time.monotonic(), []
-        questions = {self._question(name, fresh=fresh): name for name in names} if fresh else {}
+        questions = {}
 
         def one_by_one() -> Iterator:
             # Late, so that what killed the mutant before is asked first about the next in its function.
@@ -211,8 +218,10 @@ class Hunt:
         tests = self._tests(name, fresh=fresh)
         _, before = self._memory.outcome(name)
         first = [test for test in (before, *reversed(self._killers.get((name.file, name.function), {}))) if test in tests]
-        order = dict.fromkeys([*first, *sorted(tests, key=lambda test: self._observed[test].seconds)])
-        return Question(name.file, self._made[name].number, name.function, tuple(order), fresh)
+        order = dict.fromkeys([*first, *sorted(tests, key=lambda test: self._cost(test, name.file))])
+        spent = accumulate((self._observed[test].seconds for test in order), initial=0.0)
+        quick = tuple(test for test, before_it in zip(order, spent, strict=False) if before_it < MOST_ASKED_S)
+        return Question(name.file, self._made[name].number, name.function, quick, fresh)
 
     def _tests(self, name, *, fresh: bool) -> set[str]:
         """Tests that run the statement; for what ran while they were collected, those that run anything of its file."""
@@ -223,13 +232,21 @@ class Hunt:
             if place in one.places or (fresh and any(file == name.file for file, _ in one.places))
         }
 
+    def _cost(self, test: str, file: str) -> float:
+        """Seconds, the more the less of what the test runs is this file: the quick one about it is asked before the quick one that passes by."""
+        if test not in self._shares:
+            files = Counter(place[0] for place in self._observed[test].places)
+            self._shares[test] = {one: count / files.total() for one, count in files.items()}
+        return (0.005 + self._observed[test].seconds) / self._shares[test].get(file, 0.001)
+
     def _needs_fresh(self, warm, name) -> bool:
         return (name.file, self._made[name].statement) in warm.at_import or not warm.is_live(name.file, name.function)
 
     def _progress(self, what: str, done: int, of: int, start: float, more: str = "") -> None:
-        if not self._tell.isatty() and done % 50 and done != of:
+        now = time.monotonic()
+        if done != of and now - self._told < (0.2 if self._tell.isatty() else 10):
             return
-        spent = time.monotonic() - start
+        self._told, spent = now, now - start
         left = spent / done * (of - done)
         ending = "\n" if not self._tell.isatty() or done == of else "\r"
         words = f"{what}: {done} of {of}, about {left / 60:.0f} min left" + (f", {more}" if more else "")

@@ -18,10 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -35,6 +38,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTEST = (
     "-o", "addopts=", "-o", "timeout=0", "--import-mode=importlib", "-m", "not peer", "-p", "no:cacheprovider", "-p", "no:terminal", "--capture=no",
 )  # fmt: skip
+
+T = TypeVar("T")
+Work = Callable[[Callable[[object], None]], None]
+"""What a child does, given what it writes values with."""
+_ENDED = object()
+
+
+@dataclass(frozen=True)
+class _Bug:
+    """What a child raised: a bug of ours, not a verdict of a test."""
+
+    text: str
 
 
 @dataclass
@@ -113,19 +128,17 @@ class Warm:
 
     # -- without a mutant
 
-    def observe(self, tests: Sequence[str], told: Callable[[int], None]) -> dict[str, Observed]:
-        """Run these tests as they are, a share in each of `jobs` children."""
-        files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-        weight = {file: sum(test.startswith(file + "::") for test in tests) for file in files}
-        shares: list[list[str]] = [[] for _ in range(self.jobs)]
-        for file in sorted(files, key=lambda file: -weight[file]):
-            min(shares, key=len).extend(test for test in tests if test.startswith(file + "::"))
-        children = [_Child(lambda write, share=share: self._observe(share, write), self._scratch) for share in shares if share]
-        seen: dict[str, Observed] = {}
-        for _, (test, observed) in _reports(children):
-            seen[test] = observed
-            told(len(seen))
-        return seen
+    def observe(self, tests: Sequence[str]) -> Iterator[tuple[str, Observed]]:
+        """Run these tests as they are, file by file, so that what a file prepares once is prepared once."""
+        files: dict[str, list[str]] = {}
+        for test in tests:
+            files.setdefault(test.partition("::")[0], []).append(test)
+        jobs = ((file, lambda write, share=share: self._observe(share, write)) for file, share in files.items())
+        for file, value in self._in_children(jobs):
+            if isinstance(value, _Bug):
+                raise RuntimeError(f"{file}: {value.text}")
+            if isinstance(value, tuple):
+                yield value
 
     def _observe(self, tests: Sequence[str], write: Callable[[object], None]) -> None:
         ran = self.instrumented.ran
@@ -142,31 +155,48 @@ class Warm:
 
     def ask(self, questions: Iterable[Question], seconds: Callable[[str], float]) -> Iterator[tuple[Question, str | None]]:
         """Which test noticed each, None where none did; as they end, in any order. Questions are taken from the iterator one by one."""
-        waiting = iter(questions)
-        children: dict[_Child, Question] = {}
-        try:
-            while True:
-                while len(children) < self.jobs and (question := next(waiting, None)) is not None:
-                    children[self._child(question, seconds)] = question
-                if not children:
-                    return
-                for child in _ready(children):
-                    question = children.pop(child)
-                    if child.last is _NOTHING:
-                        raise RuntimeError(f"{question.file}, mutant {question.number}: its child ended before it ran a test")
-                    yield question, child.last if child.last is None else str(child.last)
-        finally:
-            for child in children:
-                child.end()
+        last: dict[Question, object] = {}
+        jobs = ((question, lambda write, question=question: self._answer(question, seconds, write)) for question in questions)
+        for question, value in self._in_children(jobs):
+            if isinstance(value, _Bug):
+                raise RuntimeError(f"{question.file}, mutant {question.number}: {value.text}")
+            if value is not _ENDED:
+                last[question] = value
+            elif question not in last:
+                raise RuntimeError(f"{question.file}, mutant {question.number}: its child ended before it ran a test")
+            else:
+                killer = last.pop(question)
+                yield question, None if killer is None else str(killer)
+
+    def _in_children(self, jobs: Iterable[tuple[T, Work]]) -> Iterator[tuple[T, object]]:
+        """Each job in a fork of its own, `jobs` of them at a time: what it writes, and `_ENDED` when it has ended, however it did."""
+        waiting = iter(jobs)
+        with selectors.DefaultSelector() as selector:
+            try:
+                while True:
+                    while len(selector.get_map()) < self.jobs and (job := next(waiting, None)) is not None:
+                        child = _Child(job[1], self._scratch)
+                        selector.register(child.pipe, selectors.EVENT_READ, (job[0], child))
+                    if not selector.get_map():
+                        return
+                    for key, _ in selector.select():
+                        name, child = key.data
+                        value = child.read()
+                        if value is _ENDED:
+                            selector.unregister(key.fileobj)
+                            child.end()
+                        yield name, value
+            finally:
+                for key in list(selector.get_map().values()):
+                    key.data[1].end()
 
     def is_live(self, file: str, function: str) -> bool:
         """Whether some function that is alive can be given a mutant's code; else only a fresh process meets it."""
         path = str(ROOT / file)
         return any(key[0] == path and key[1].replace(".<locals>", "").startswith(function.split(".")[0]) for key in self._live)
 
-    def _child(self, question: Question, seconds: Callable[[str], float]) -> _Child:
-        work = self._fresh if question.fresh else self._kill
-        return _Child(lambda write: work(question, seconds, write), self._scratch)
+    def _answer(self, question: Question, seconds: Callable[[str], float], write: Callable[[object], None]) -> None:
+        (self._fresh if question.fresh else self._kill)(question, seconds, write)
 
     def _kill(self, question: Question, seconds: Callable[[str], float], write: Callable[[object], None]) -> None:
         path = str(ROOT / question.file)
@@ -212,14 +242,10 @@ def stable_examples() -> None:
     settings.load_profile("mutants")
 
 
-_NOTHING = object()
-
-
 class _Child:
-    """A fork with a pipe. `last` is what it wrote last: the test that was running when it ended, or None where all had passed."""
+    """A fork with a pipe that values come through."""
 
-    def __init__(self, work: Callable[[Callable[[object], None]], None], scratch: Path) -> None:
-        self.last: object = _NOTHING
+    def __init__(self, work: Work, scratch: Path) -> None:
         self.scratch = Path(tempfile.mkdtemp(dir=scratch))
         reading, writing = os.pipe()
         self.pid = os.fork()
@@ -229,7 +255,7 @@ class _Child:
         os.close(writing)
         self.pipe = os.fdopen(reading, "rb")
 
-    def _live(self, work: Callable[[Callable[[object], None]], None], writing: int) -> None:
+    def _live(self, work: Work, writing: int) -> None:
         status = 70
         try:
             os.setpgid(0, 0)
@@ -238,58 +264,28 @@ class _Child:
                 os.dup2(devnull, descriptor)
             os.environ["TMPDIR"] = tempfile.tempdir = str(self.scratch)
             with os.fdopen(writing, "wb", buffering=0) as pipe:
-                work(lambda value: pickle.dump(value, pipe))
+                try:
+                    work(lambda value: pickle.dump(value, pipe))
+                except Exception:  # noqa: BLE001 -- told to the parent, which stops
+                    pickle.dump(_Bug(traceback.format_exc()), pipe)
             status = 0
         finally:
             os._exit(status)
 
-    def read(self) -> tuple[bool, object]:
-        """The next value; False where the child has ended."""
+    def read(self) -> object:
+        """The next value, `_ENDED` where no other will come."""
         try:
-            return True, pickle.load(self.pipe)
+            return pickle.load(self.pipe)
         except (EOFError, pickle.UnpicklingError):
-            self.end()
-            return False, None
+            return _ENDED
 
     def end(self) -> None:
         self.pipe.close()
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.waitpid(self.pid, 0)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def _ready(children: Iterable[_Child]) -> list[_Child]:
-    """Read until one child or more has ended."""
-    ended: list[_Child] = []
-    with selectors.DefaultSelector() as selector:
-        for child in children:
-            selector.register(child.pipe, selectors.EVENT_READ, child)
-        while not ended:
-            for key, _ in selector.select():
-                alive, value = key.data.read()
-                if alive:
-                    key.data.last = value
-                else:
-                    ended.append(key.data)
-    return ended
-
-
-def _reports(children: Iterable[_Child]) -> Iterator[tuple[_Child, object]]:
-    with selectors.DefaultSelector() as selector:
-        for child in children:
-            selector.register(child.pipe, selectors.EVENT_READ, child)
-        while selector.get_map():
-            for key, _ in selector.select():
-                pipe = key.fileobj
-                alive, value = key.data.read()
-                if alive:
-                    yield key.data, value
-                else:
-                    selector.unregister(pipe)
-
-
 def _pairs(items: Sequence[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
-    return zip(items, (*items[1:], None), strict=True)
+    return zip_longest(items, items[1:])
