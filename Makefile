@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pythons test-peers fuzz lint bench corpora lock clean
+.PHONY: help demo test test-pythons test-peers fuzz lint bench mutants corpora lock clean
 
 PYTHONS := 3.11 3.12 3.13
 PEERS := openssh-client openssh-server skopeo tessera omniwitness notes
@@ -18,6 +18,7 @@ help:
 	@echo "make fuzz        bytes that are almost good for every reader; FUZZ=target SECONDS=600 for one of them and longer"
 	@echo "make lint        ruff, mypy, import rules"
 	@echo "make bench       measurements; BENCH=prefix runs some, ARGS=\"-o json\" gives one document"
+	@echo "make mutants     changes what is checked, guard by guard, and asks whether a test notices; MUTANTS=path changes some files"
 	@echo "make corpora     public test data, for whoever has it not beside the checkout"
 	@echo "make lock        resolve the dependencies anew (needs uv)"
 	@echo "make clean       remove what these commands made"
@@ -61,6 +62,10 @@ lint: .venv/.dev
 
 bench: .venv/.dev
 	@.venv/bin/python -m tests.bench.run $(if $(BENCH),--only $(BENCH)) $(ARGS)
+
+# It remembers outside the tree what it found: a run that was cut short goes on, and only what was changed is asked anew.
+mutants: .venv/.dev
+	@.venv/bin/python -m tests.mutants.run $(if $(MUTANTS),--only $(MUTANTS)) $(ARGS)
 
 corpora:
 	@scripts/fetch-corpora
