@@ -24,6 +24,8 @@ TESTS = ("tests/unit", "tests/property")
 KEEP_EVERY_S = 20
 MOST_ASKED_S = 6
 """seconds of tests that are asked about one mutant: what is noticed only by a long test of something else counts as not noticed"""
+MOST_FRESH_FILES = 3
+"""of tests that are nearest to a mutant, imported anew with it"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -199,6 +201,7 @@ class Hunt:
             name = questions.pop(question)
             if killer is None:
                 left.append(name)
+                print(f"alive: {name}".ljust(80), file=self._tell, flush=True)
             else:
                 self._killers.setdefault((name.file, name.function), {})[killer] = None
                 self._settle(name, killer)
@@ -221,6 +224,9 @@ class Hunt:
         order = dict.fromkeys([*first, *sorted(tests, key=lambda test: self._cost(test, name.file))])
         spent = accumulate((self._observed[test].seconds for test in order), initial=0.0)
         quick = tuple(test for test, before_it in zip(order, spent, strict=False) if before_it < MOST_ASKED_S)
+        if fresh:
+            nearest = list(dict.fromkeys(test.partition("::")[0] for test in quick))[:MOST_FRESH_FILES]
+            quick = tuple(test for test in quick if test.partition("::")[0] in nearest)
         return Question(name.file, self._made[name].number, name.function, quick, fresh)
 
     def _tests(self, name, *, fresh: bool) -> set[str]:

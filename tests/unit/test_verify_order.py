@@ -118,5 +118,7 @@ def test_what_is_no_order_is_malformed_whoever_signed_it(people, payload, payloa
 def test_an_order_is_bounded(people):
     with pytest.raises(MalformedEnvelope, match="4096"):
         verify_log_order(by(people, ORDER, "olga", "omar") + b" " * MAX_ORDER, people.keys, ASKED)
+    order = by(people, ORDER, "olga", "omar")
+    assert isinstance(verify_log_order(order.ljust(MAX_ORDER), people.keys, ASKED), Verified)
     with pytest.raises(MalformedStatement, match="/parameters/next"):
         encode_log_order(replace(ORDER, parameters={}))

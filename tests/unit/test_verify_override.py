@@ -91,6 +91,8 @@ def test_what_is_no_order_is_malformed_whoever_signed_it(people, payload, payloa
 def test_an_order_is_bounded(people):
     with pytest.raises(MalformedEnvelope, match="4096"):
         verify_override_order(signed(PAYLOAD, people.olga, people.omar) + b" " * MAX_ORDER, people.keys)
+    order = signed(PAYLOAD, people.olga, people.omar)
+    assert isinstance(verify_override_order(order.ljust(MAX_ORDER), people.keys), Verified)
     with pytest.raises(MalformedStatement, match="/reason"):
         encode_override_order(OverrideOrder("host-1", NOBODY, "", "INC-1", UNTIL))
 

@@ -360,6 +360,8 @@ def test_a_build_does_not_end_before_it_starts():
     payload = edited(GOOD["provenance"][1], "predicate", "runDetails", "metadata", "finishedOn", value="2026-11-21T09:58:59Z")
     with pytest.raises(MalformedStatement, match="lies before startedOn"):
         provenance(payload)
+    at_once = edited(GOOD["provenance"][1], "predicate", "runDetails", "metadata", "finishedOn", value="2026-11-21T09:59:00Z")
+    assert isinstance(provenance(at_once), Verified)
 
 
 @pytest.mark.parametrize("byproducts", [[], [{"name": "log", "digest": {"sha256": HEX}}] * 2, [{"name": "core", "digest": {"sha256": HEX}}]])

@@ -70,6 +70,12 @@ def test_the_other_algorithms(fake):
     assert verify(fake.token(run_claims(NOW, iss=fake.url)), table=[issuer(fake)]).run == "run-1"
 
 
+def test_what_a_token_may_leave_out_is_the_empty_text():
+    assert verify(claims(project_id=None)).project_id == ""
+    token = VAULT.token(person_claims(NOW, email=None), header={"alg": "ES256", "kid": "v1"})
+    assert verify(token, audience="pingee:production").email == ""
+
+
 def test_claim_names_are_mapped():
     table = [issuer(CI, claims={"project": "project_path", "commit": "sha", "actor": "user_login"})]
     token = claims(project=None, commit=None, actor=None, project_path="g/hello", sha=COMMIT, user_login="alice")
@@ -309,6 +315,7 @@ def test_three_parts_of_nothing(token):
 
 def test_a_token_of_sixteen_kibibytes_and_one():
     refused("a" * (16 * 1024 + 1), "more than 16384")
+    refused("a" * (16 * 1024), "three parts")
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
@@ -412,3 +419,7 @@ def test_sets_of_another_form(jwks):
 def test_algorithms_are_fixed_and_asymmetric(algorithms):
     with pytest.raises(MalformedKey, match="algorithms must be some of"):
         key_set(CI.jwk(), algorithms=algorithms)
+
+
+def test_every_algorithm_on_the_list_may_be_asked_for():
+    assert set(key_set(CI.jwk(), RSA.jwk(), algorithms=["RS256", "ES256", "EdDSA"])) == {"k1", "r1"}
