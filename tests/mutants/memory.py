@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,8 @@ class Memory:
         self._file = file
         self._held: dict[str, Any] = {"observed": {}, "outcomes": {}}
         if file is not None and file.is_file():
-            try:
+            with suppress(OSError, ValueError):
                 self._held |= json.loads(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                pass
         self._shared = _digest([*SHIPPED, *SHARED])
         self._world = _digest([*SHIPPED, *SHARED, *ALL_TESTS])
 

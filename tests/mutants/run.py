@@ -232,11 +232,7 @@ class Hunt:
     def _tests(self, name, *, fresh: bool) -> set[str]:
         """Tests that run the statement; for what ran while they were collected, those that run anything of its file."""
         place = (name.file, self._made[name].statement)
-        return {
-            test
-            for test, one in self._observed.items()
-            if place in one.places or (fresh and any(file == name.file for file, _ in one.places))
-        }
+        return {test for test, one in self._observed.items() if place in one.places or (fresh and any(file == name.file for file, _ in one.places))}
 
     def _cost(self, test: str, file: str) -> float:
         """Seconds, the more the less of what the test runs is this file: the quick one about it is asked before the quick one that passes by."""
