@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -82,6 +83,8 @@ def _run(options: argparse.Namespace, files: list[str]) -> int:
             print(f"{name.file}:{mutant.line}: {name.function}: {mutant.kind}: {name.words}")
         print(f"mutants: {len(made):,} to be made")
         return 0
+    # Ended from outside, it ends what it started: its children lead groups of their own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     report, start = Report(), time.monotonic()
     memory = Memory(None if options.anew else default_file())
     instrumented = Instrumented({str(ROOT / file): file for file in chosen_files(())})
