@@ -7,14 +7,14 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help demo test test-pythons test-peers fuzz lint bench mutants corpora lock clean
 
 PYTHONS := 3.11 3.12 3.13
-PEERS := openssh-client openssh-server skopeo tessera omniwitness notes
+PEERS := openssh-client openssh-server skopeo docker-registry oci-registry tessera omniwitness notes
 UV ?= uv
 
 help:
 	@echo "make demo        the whole way once on this machine: build, sign, ping, review, deploy, log, audit"
 	@echo "make test        all tests that need nothing but this machine"
 	@echo "make test-pythons  unit and property tests on every other Python from 3.11 to 3.13 that is found"
-	@echo "make test-peers  the tests against foreign programs; installs ssh, sshd and skopeo (as root on Debian), builds the log's auditors with Go"
+	@echo "make test-peers  the tests against foreign programs; installs ssh, sshd, skopeo and a registry (as root on Debian), builds the others with Go"
 	@echo "make fuzz        bytes that are almost good for every reader; FUZZ=target SECONDS=600 for one of them and longer"
 	@echo "make lint        ruff, mypy, import rules"
 	@echo "make bench       measurements; BENCH=prefix runs some, ARGS=\"-o json\" gives one document"
