@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gatekeeper.model.issuer import IssuerKind
+from gatekeeper.model.moment import render_moment
 from gatekeeper.policy.document import Component, Environment, Policy, RoleGrant
 from gatekeeper.ports.registry import RegistryAddress
 from gatekeeper.settings import Settings
@@ -112,6 +113,10 @@ def document(config: Config) -> dict[str, object]:
             for e in policy.environments.values()
             if (v := e.votes) is not None
         ],
+        "revoked": [
+            {"kind": row.kind.value, "id": row.id, "from": None if row.since is None else render_moment(row.since), "reason": row.reason}
+            for row in policy.revocations.rows.values()
+        ],
         "override": "at each target: two different people whose keys are pinned there; see targets' override-keys",
         "faults": faults(config),
         "warnings": warnings(config),
@@ -133,6 +138,7 @@ def render(config: Config) -> str:
         f"role      {_role(grant)} in {grant.scope}: group {grant.group}: {_names(people_with(policy, [grant.group]))}" for grant in policy.roles
     ]
     lines += [f"votes     {_votes(policy, environment)}" for environment in policy.environments.values()]
+    lines += [f"revoked   {row}" for row in policy.revocations.rows.values()]
     lines.append("override  at each target, by two different people whose keys are pinned there, and nobody else")
     lines += [f"warning   {warning}" for warning in warnings(config)]
     return "\n".join(lines)

@@ -1,13 +1,16 @@
 """Gathers all evidence for one decision at once, in one nursery with one deadline.
 
-Every item ends as Present, Absent or Unreadable; nothing raises, and what did not arrive in time is Unreadable. Statements are verified on
-every gather, from their exact stored bytes: what a database administrator changed is refused, whatever it said before.
+Every item ends as Present, Absent or Unreadable; nothing raises, and what did not arrive in time is Unreadable. Statements are read from their
+exact stored bytes on every gather: what a database administrator changed is refused, whatever it said before. What was verified already, of the
+same bytes and under the same trust, is taken from `facts`; what is revoked is refused by today's policy, kept or not.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Final, TypeVar
 
 import trio
@@ -23,6 +26,7 @@ from gatekeeper.model.reason import REASONS
 from gatekeeper.model.verified import Checked, Refusal, Verified
 from gatekeeper.policy.case import Gathered
 from gatekeeper.policy.document import Configuration, Policy
+from gatekeeper.policy.meaning import meaning_of
 from gatekeeper.ports.errors import PortError
 from gatekeeper.ports.records import ArtifactRecord, StatementRecord, VoteRecord
 from gatekeeper.verify.errors import Malformed
@@ -33,6 +37,7 @@ from gatekeeper.verify.testresult import verify_test_result
 from gatekeeper.verify.vote import verify_vote
 
 from .adopted import adopted_there
+from .facts import Question, Trust
 from .parts import Parts
 from .running import what_runs
 from .signers import signer_of
@@ -46,6 +51,7 @@ DEADLINE_S: Final = 10.0
 _LATE: Final = Unreadable("decision-timeout", f"not gathered within {DEADLINE_S:.0f} s")
 
 T = TypeVar("T")
+F = TypeVar("F", ArtifactManifest, Provenance, TestResult)
 
 
 async def gather(parts: Parts, candidate: Candidate, policy: Policy, viewer: Viewer) -> Gathered:
@@ -124,9 +130,21 @@ class _Gathering:
 
     async def _cast(self, revision: Revision) -> Evidence[tuple[Checked[Vote], ...]]:
         rows = await self._parts.statements.votes(self._candidate.project, revision.change, self._viewer)
-        keys = {person.name: person.keys for person in self._policy.people.values()}
-        votes = tuple(_believed(row.bundle, row.digest, _vote_of(row, keys)) for row in rows)
+        votes = await trio.to_thread.run_sync(lambda: tuple(map(self._vote, rows)), abandon_on_cancel=True)
         return Present(votes, tuple(row.digest for row in rows))
+
+    def _vote(self, row: VoteRecord) -> Checked[Vote]:
+        received_at = moment(row.received_at)
+        person = self._policy.people.get(row.voter)
+        keys = () if person is None else self._policy.revocations.standing_keys(person.keys, received_at)
+        question = Question(
+            bundle=digest_of(row.bundle),
+            kind="vote",
+            about=(row.voter,),
+            received_at=received_at,
+            trust=replace(self._trust, signers=meaning_of(keys)),
+        )
+        return self._believed(row, question, lambda: _answer(lambda: verify_vote(row.bundle, {row.voter: keys}, person=row.voter)))
 
     async def _read_age(self, commit: str) -> None:
         running = self._running
@@ -183,8 +201,6 @@ class _Gathering:
         return Present(tuple(await self._parts.statements.statements(self._candidate.artifact, self._viewer)))
 
     def _verify(self, rows: tuple[StatementRecord, ...]) -> None:
-        rule = signer_of(self._policy, self._policy.components[self._candidate.component].builder)
-        artifact = self._candidate.artifact
         manifest: Evidence[Checked[ArtifactManifest]] = Absent()
         received: Evidence[Received] = Absent()
         provenance: list[tuple[Digest, Checked[Provenance]]] = []
@@ -192,14 +208,44 @@ class _Gathering:
         for row in rows:
             match row.kind:
                 case "manifest":
-                    manifest = Present(_believed(row.bundle, row.digest, _manifest_of(row, rule, artifact)), (row.digest,))
+                    manifest = Present(self._statement(row, _manifest_of), (row.digest,))
                     received = Present(Received(at=moment(row.received_at), index=row.log_index, label=row.label), (row.digest,))
                 case "provenance":
-                    provenance.append((row.digest, _believed(row.bundle, row.digest, _provenance_of(row, rule, artifact))))
+                    provenance.append((row.digest, self._statement(row, _provenance_of)))
                 case "test-result" if row.stage in results:
-                    results[row.stage].append((row.digest, _believed(row.bundle, row.digest, _result_of(row, rule, artifact))))
+                    results[row.stage].append((row.digest, self._statement(row, _result_of)))
         self._manifest, self._received, self._provenance = manifest, received, _several(provenance)
         self._results = {stage: _several(found) for stage, found in results.items()}
+
+    @cached_property
+    def _trust(self) -> Trust:
+        policy, candidate = self._policy, self._candidate
+        signers = meaning_of(policy.builders, policy.components[candidate.component], policy.projects[candidate.project])
+        return Trust(policy.trusted_root, signers, policy.revocations.epoch)
+
+    @cached_property
+    def _rule(self) -> SignerRule:
+        return signer_of(self._policy, self._policy.components[self._candidate.component].builder)
+
+    def _statement(self, row: StatementRecord, verify: Callable[[StatementRecord, SignerRule, Digest], Checked[F]]) -> Checked[F]:
+        """One statement of a builder: verified, or refused for what it is, or for its signer's revocation today."""
+        question = Question(
+            bundle=digest_of(row.bundle),
+            kind=row.kind,
+            about=(self._candidate.artifact, row.stage or ""),
+            received_at=moment(row.received_at),
+            trust=self._trust,
+        )
+        # The rule is parsed outside `_answer`: one that is broken is the policy's fault, not the statement's.
+        checked = self._believed(row, question, lambda: _answer(partial(verify, row, self._rule, self._candidate.artifact)))
+        if isinstance(checked, Refusal):
+            return checked
+        return self._policy.revocations.doubt(checked.value.signer, question.received_at) or checked
+
+    def _believed(self, row: StatementRecord | VoteRecord, question: Question, answer: Callable[[], Checked[T]]) -> Checked[T]:
+        if question.bundle != row.digest:
+            return Refusal("bad-signature", "the stored bytes are not the ones that were received")
+        return self._parts.facts.ask(question, answer, size=len(row.bundle))
 
     def assemble(self) -> Gathered:
         """The evidence as it stands when the nursery is done or the deadline has passed."""
@@ -250,41 +296,29 @@ async def _guarded(cause: str, item: Awaitable[Evidence[T]]) -> Evidence[T]:
         return Unreadable(cause, f"gathering it raised {type(error).__name__}")
 
 
-def _believed(data: bytes, digest: Digest, verify: Callable[[], Checked[T]]) -> Checked[T]:
-    if digest_of(data) != digest:
-        return Refusal("bad-signature", "the stored bytes are not the ones that were received")
+def _answer(verify: Callable[[], Checked[T]]) -> Checked[T]:
     try:
         return verify()
     except Malformed as error:
         return Refusal("bad-signature", f"the stored statement does not parse: {error}")
 
 
-def _vote_of(row: VoteRecord, keys: dict[str, tuple[bytes, ...]]) -> Callable[[], Checked[Vote]]:
-    return lambda: verify_vote(row.bundle, keys, person=row.voter)
+def _manifest_of(row: StatementRecord, rule: SignerRule, artifact: Digest) -> Checked[ArtifactManifest]:
+    checked = verify_manifest(row.bundle, rule, received_at=moment(row.received_at))
+    if isinstance(checked, Verified) and checked.value.artifact != artifact:
+        return Refusal("digest-mismatch", "the artifact manifest is about another artifact")
+    return checked
 
 
-def _manifest_of(row: StatementRecord, rule: SignerRule, artifact: Digest) -> Callable[[], Checked[ArtifactManifest]]:
-    def verify() -> Checked[ArtifactManifest]:
-        checked = verify_manifest(row.bundle, rule, received_at=moment(row.received_at))
-        if isinstance(checked, Verified) and checked.value.artifact != artifact:
-            return Refusal("digest-mismatch", "the artifact manifest is about another artifact")
-        return checked
-
-    return verify
+def _provenance_of(row: StatementRecord, rule: SignerRule, artifact: Digest) -> Checked[Provenance]:
+    return verify_provenance(row.bundle, rule, received_at=moment(row.received_at), artifact=artifact)
 
 
-def _provenance_of(row: StatementRecord, rule: SignerRule, artifact: Digest) -> Callable[[], Checked[Provenance]]:
-    return lambda: verify_provenance(row.bundle, rule, received_at=moment(row.received_at), artifact=artifact)
-
-
-def _result_of(row: StatementRecord, rule: SignerRule, artifact: Digest) -> Callable[[], Checked[TestResult]]:
-    def verify() -> Checked[TestResult]:
-        checked = verify_test_result(row.bundle, rule, received_at=moment(row.received_at), artifact=artifact)
-        if isinstance(checked, Verified) and checked.value.stage != row.stage:
-            return Refusal("bad-signature", "the stored stage is not the one that was signed")
-        return checked
-
-    return verify
+def _result_of(row: StatementRecord, rule: SignerRule, artifact: Digest) -> Checked[TestResult]:
+    checked = verify_test_result(row.bundle, rule, received_at=moment(row.received_at), artifact=artifact)
+    if isinstance(checked, Verified) and checked.value.stage != row.stage:
+        return Refusal("bad-signature", "the stored stage is not the one that was signed")
+    return checked
 
 
 def _several(found: list[tuple[Digest, Checked[T]]]) -> Evidence[tuple[Checked[T], ...]]:

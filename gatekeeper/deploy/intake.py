@@ -84,6 +84,8 @@ async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds
         raise CallRefused("unknown-builder", "the policy does not trust this builder for this project")
     if isinstance(fact.signer, StandingIdentity):
         _demand_repository(policy, caller, fact.signer)
+    if revoked := policy.revocations.doubt(fact.signer, now):
+        raise CallRefused(revoked.reason, revoked.detail)
     known = await parts.statements.artifact(fact.artifact, viewer_of(caller))
     if known is None and not isinstance(fact, ArtifactManifest):
         raise CallRefused("unknown-manifest", "no such artifact manifest")
@@ -215,6 +217,8 @@ async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes
     builder = parts.policy.current().builders.get(caller.builder_id)
     if builder is None or builder.issuer != caller.issuer or caller.project not in builder.projects:
         raise CallRefused("unknown-builder", "the policy does not trust this builder for this project")
+    if revoked := parts.policy.current().revocations.doubt_run(caller.builder_id, urn, parts.now()):
+        raise CallRefused(revoked.reason, revoked.detail)
     # Before the relay: a token whose relay failed is spent all the same, because its outcome at the vault may be unknown.
     # In lower case, as the vault keeps it: to it two spellings are one run, and the second would be offered the first one's names.
     if not await parts.people.use_once(caller.issuer, caller.jti.lower(), "certificate", caller.expires):

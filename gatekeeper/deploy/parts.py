@@ -19,6 +19,7 @@ from gatekeeper.ports.review import Review
 from gatekeeper.ports.target import Target, TargetAddress
 from gatekeeper.ports.vault import ActVault, CertificateRelay, DecideVault
 
+from .facts import Facts
 from .keysets import KeySets
 from .liveruns import LiveRuns
 
@@ -61,6 +62,8 @@ class Parts:
     random: Callable[[int], bytes]
     origins: Origins = field(default_factory=FirstOrigin)
     """of this log that were closed"""
+    facts: Facts = field(default_factory=Facts)
+    """statements and votes that this process verified already"""
 
     def now(self) -> Moment:
         """The clock, cut to whole seconds of UTC."""

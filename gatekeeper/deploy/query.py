@@ -182,7 +182,13 @@ def adoption_json(row: AdoptionRecord) -> dict[str, JsonValue]:
 def _statements(policy: Policy, builder_id: str, rows: Sequence[StatementRecord]) -> list[JsonValue]:
     # In a thread: an artifact may have hundreds of statements, and each costs public-key operations.
     rule = signer_of(policy, builder_id)
-    return [_statement(row, _believed(rule, row)) for row in rows]
+    return [_statement(row, _standing(policy, row, _believed(rule, row))) for row in rows]
+
+
+def _standing(policy: Policy, row: StatementRecord, checked: Checked[BuilderFact]) -> Checked[BuilderFact]:
+    if isinstance(checked, Refusal):
+        return checked
+    return policy.revocations.doubt(checked.value.signer, moment(row.received_at)) or checked
 
 
 def _statement(row: StatementRecord, checked: Checked[BuilderFact]) -> dict[str, JsonValue]:

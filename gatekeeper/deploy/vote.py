@@ -30,7 +30,8 @@ async def cast_vote(parts: Parts, caller: Caller, bundle: bytes) -> Vote:
     person = policy.person_of(caller.issuer, caller.subject)
     if person is None:
         raise CallRefused("not-authorised", "your identity has no name in the policy repository; ask an admin to add it to people.toml")
-    checked = verify_vote(bundle, {person.name: person.keys}, person=person.name)
+    keys = policy.revocations.standing_keys(person.keys, parts.now())
+    checked = verify_vote(bundle, {person.name: keys}, person=person.name)
     if isinstance(checked, Refusal):
         raise CallRefused(checked.reason, checked.detail)
     vote = checked.value

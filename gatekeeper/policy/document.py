@@ -14,6 +14,8 @@ from gatekeeper.model.signer import ExpectedSigner
 
 from .expectations import Expectations
 
+from .revocations import Revocations
+
 
 @unique
 class EnvironmentClass(StrEnum):
@@ -161,6 +163,7 @@ class Policy:
     projects: Mapping[str, Project]
     components: Mapping[str, Component]
     environments: Mapping[str, Environment]
+    revocations: Revocations
 
     @property
     def trusted_root(self) -> Digest:

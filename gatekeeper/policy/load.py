@@ -20,7 +20,7 @@ from gatekeeper.model.issuer import FOREIGN, IssuerKind
 from gatekeeper.model.setting import doubt_setting_name
 from gatekeeper.model.unfilled import sentence, unfilled
 
-from . import issuers
+from . import issuers, revocations
 from .builders import read_signer
 from .document import (
     Builder,
@@ -84,6 +84,7 @@ def parse_policy(files: Mapping[str, bytes], *, commit: str) -> Policy:
         projects={name: _project(name, fields) for name, fields in _folder(files, "projects")},
         components={name: _component(name, fields) for name, fields in _folder(files, "components")},
         environments={name: _environment(name, fields) for name, fields in _folder(files, "environments")},
+        revocations=_revocations(files),
     )
     _check_names(policy)
     _check_configurations(files, commit)
@@ -301,6 +302,13 @@ def _builders(files: Mapping[str, bytes]) -> dict[str, Builder]:
     return builders
 
 
+def _revocations(files: Mapping[str, bytes]) -> revocations.Revocations:
+    if revocations.FILE not in files:
+        return revocations.Revocations()
+    with _In(revocations.FILE):
+        return revocations.read_revocations(_toml(files[revocations.FILE], revocations.FILE))
+
+
 def _project(name: str, fields: Fields) -> Project:
     with _In(f"projects/{name}.toml"):
         project = Project(
@@ -394,6 +402,10 @@ def _check_names(policy: Policy) -> None:
             raise PolicyError("builders.toml", f"{builder.id} names the unknown issuer {builder.issuer}")
     for entry in policy.issuers.values():
         _check_platform(policy, entry)
+    keys = {revocations.key_line(key) for person in policy.people.values() for key in person.keys}
+    for row in policy.revocations.rows.values():
+        if unknown := revocations.misses(row, policy.builders, keys):
+            raise PolicyError(revocations.FILE, unknown)
     for component in policy.components.values():
         file = f"components/{component.name}.toml"
         if component.project not in policy.projects:

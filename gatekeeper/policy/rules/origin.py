@@ -62,7 +62,8 @@ def signature(case: Case) -> RuleResult:
         case Present(value=manifest):
             if isinstance(manifest, Refusal):
                 expected = "a valid signature of a trusted builder"
-                return failed(rule, manifest.reason, item, expected=expected, actual=manifest.detail, need="build and submit again through CI")
+                need = "build and submit again through CI" + (", by a signer that is not revoked" if manifest.reason == "builder-revoked" else "")
+                return failed(rule, manifest.reason, item, expected=expected, actual=manifest.detail, need=need)
             found = manifest.value
             if stranger := doubt_signer(rule, case, found.signer, item):
                 return stranger
