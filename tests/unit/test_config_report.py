@@ -101,6 +101,16 @@ def test_a_contradiction_is_a_fault_that_names_its_key_and_what_to_do(changes, w
     assert document(config(**changes))["faults"] == [fault]
 
 
+def test_what_is_revoked_is_listed():
+    row = '[[revoked]]\nbuilder = "https://ci/b"\nfrom = 2026-11-21T10:00:00Z\nreason = "its host was broken into"\n'
+    found = config(files={"revocations.toml": row}.items())
+    assert "revoked   builder https://ci/b is revoked since 2026-11-21T10:00:00Z: its host was broken into" in render(found).splitlines()
+    assert document(found)["revoked"] == [
+        {"kind": "builder", "id": "https://ci/b", "from": "2026-11-21T10:00:00Z", "reason": "its host was broken into"}
+    ]
+    assert document(config())["revoked"] == []
+
+
 W1, W2 = FakeWitness("a"), FakeWitness("b")
 
 

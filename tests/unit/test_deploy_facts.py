@@ -4,7 +4,6 @@ from dataclasses import replace
 from threading import Event, Thread
 
 import pytest
-import trio
 
 from gatekeeper.deploy import facts as keeping
 from gatekeeper.deploy import gather as gathering
@@ -200,7 +199,6 @@ async def test_a_refusal_is_not_computed_again(house):
 async def test_a_changed_byte_in_a_row_is_found_although_the_facts_are_kept(house):
     ping = await house.ping(await house.bring())
     assert (await judged(house, ping))[0].decision.verdict is Verdict.ALLOW
-    state = house.database.state
     for rows, reason in ((house.database.state.statements, "bad-signature"), (house.database.state.votes, "votes-ineligible")):
         for key, row in list(rows.items()):
             rows[key] = replace(row, bundle=row.bundle[:-1] + b" }")
