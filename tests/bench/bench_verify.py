@@ -1,0 +1,129 @@
+"""Verifying a bundle, from its bytes to a believed statement, against the bare library on the same bundle in the same run.
+
+Bare is what somebody without a gatekeeper would write: `json.loads`, the library's verifier over a trust root that is loaded already, one
+signature, and `json.loads` again. It looks at no duplicate key, no name in a certificate but the one it asks for, no subject and no predicate.
+Calls alternate, and the median of each counts, in seconds of this thread's processor: a neighbour's work is neither's.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import verification
+from sigstore.models import Bundle, TrustedRoot
+from sigstore.verify import Verifier, policy
+from sigstore_models.trustroot.v1 import TrustedRoot as RootModel
+
+from gatekeeper.model.digest import digest_of
+from gatekeeper.model.moment import Moment, parse_moment
+from gatekeeper.model.verified import Verified
+from gatekeeper.verify.attestation import Artifact, Keyless, Pinned, artifact_of_digest, verify_attestation
+from gatekeeper.verify.builder import parse_builder_root
+from gatekeeper.verify.dsse import pae
+from gatekeeper.verify.managedkey import parse_managed_key
+from gatekeeper.verify.provenance import verify_provenance
+from gatekeeper.verify.sigstoreroot import parse_sigstore_root
+from tests.bench.registry import Bar, Figure, Measured, bench
+from tests.fakes import foreign_bundles, signing
+
+SIGSTORE, X509, KEY = "verify.sigstore", "verify.x509", "verify.key"
+ENOUGH = Bar(Measured.RATIO, at_least=0.85)
+UNIT = "verifications/s"
+CORPORA = Path(os.environ.get("PINGEE_CORPORA") or Path(__file__).resolve().parents[3] / "shared" / "corpora")
+SUITE = CORPORA / "sigstore-conformance"
+BUNDLE = SUITE / "bundle-verify" / "happy-path-intoto-in-dsse-v3" / "bundle.sigstore.json"
+IDENTITY = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main"
+ISSUER = "https://token.actions.githubusercontent.com"
+NOW = parse_moment("2026-11-21T12:00:00Z")
+
+
+@bench(SIGSTORE)
+def sigstore() -> list[Figure]:
+    """A public bundle of sigstore-conformance around an in-toto statement, under the public good root of the locked wheel."""
+    if not BUNDLE.is_file():
+        print("PUBLIC BUNDLES MISSING: sigstore-conformance is not in the corpora (set PINGEE_CORPORA or run make corpora)", file=sys.stderr)
+        return [Figure(SIGSTORE, 0.0, UNIT, None, ENOUGH)]
+    data = BUNDLE.read_bytes()
+    trusted = (resources.files("sigstore._store") / "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev" / "trusted_root.json").read_bytes()
+    expected = Keyless(IDENTITY, ISSUER, parse_sigstore_root(trusted))
+    artifact = artifact_of_digest(digest_of((SUITE / "bundle-verify" / "a.txt").read_bytes()))
+    verifier, identity = Verifier(trusted_root=TrustedRoot(RootModel.from_json(trusted))), policy.Identity(identity=IDENTITY, issuer=ISSUER)
+
+    def bare() -> object:
+        return json.loads(verifier.verify_dsse(Bundle.from_json(data), identity)[1])
+
+    return [_figure(SIGSTORE, lambda: verify_attestation(data, expected, artifact, at=NOW).result, bare, 150, ENOUGH)]
+
+
+@bench(X509)
+def under_a_runs_certificate() -> list[Figure]:
+    """A provenance of our own builder, under its run's certificate."""
+    ca = signing.FakeCa()
+    data = ca.run().sign(signing.provenance_statement())
+    roots = (parse_builder_root(signing.BUILDER_ID, ca.pem()),)
+    store = verification.Store(x509.load_pem_x509_certificates(ca.pem()))
+
+    def bare() -> object:
+        document = json.loads(data)
+        certificate = x509.load_der_x509_certificate(base64.b64decode(document["verificationMaterial"]["certificate"]["rawBytes"]))
+        _path_verifier(store, signing.RECEIVED).verify(certificate, [])
+        key = certificate.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        return _bare_envelope(document["dsseEnvelope"], key)
+
+    def ours() -> object:
+        return verify_provenance(data, roots, received_at=signing.RECEIVED, artifact=signing.ARTIFACT)
+
+    return [_figure(X509, ours, bare, 1000, ENOUGH)]
+
+
+@bench(KEY)
+def by_a_pinned_key() -> list[Figure]:
+    """A statement by a pinned key: one signature, so that reading strictly is most of what is measured; printed, not judged."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    data = foreign_bundles.signed_statement(key)
+    expected, public = Pinned(parse_managed_key(foreign_bundles.pem(key)), None), key.public_key()
+    artifact = Artifact({"sha256": foreign_bundles.SHA256})
+    return [
+        _figure(
+            KEY,
+            lambda: verify_attestation(data, expected, artifact, at=NOW).result,
+            lambda: _bare_envelope(json.loads(data)["dsseEnvelope"], public),
+            1000,
+            None,
+        )
+    ]
+
+
+def _path_verifier(store: verification.Store, at: Moment) -> verification.ClientVerifier:
+    policies = {"ca_policy": verification.ExtensionPolicy.webpki_defaults_ca(), "ee_policy": verification.ExtensionPolicy.permit_all()}
+    return verification.PolicyBuilder().store(store).time(at).max_chain_depth(0).extension_policies(**policies).build_client_verifier()
+
+
+def _bare_envelope(envelope: dict[str, object], key: ec.EllipticCurvePublicKey) -> object:
+    payload = base64.b64decode(envelope["payload"])
+    key.verify(base64.b64decode(envelope["signatures"][0]["sig"]), pae(envelope["payloadType"], payload), ec.ECDSA(hashes.SHA256()))
+    return json.loads(payload)
+
+
+def _figure(name: str, ours: Callable[[], object], bare: Callable[[], object], rounds: int, bar: Bar | None) -> Figure:
+    if not isinstance(found := ours(), Verified):
+        raise RuntimeError(f"what is not believed is no verification to measure: {found}")
+    times: dict[Callable[[], object], list[float]] = {ours: [], bare: []}
+    for _ in range(rounds):
+        for call, taken in times.items():
+            began = time.thread_time()
+            call()
+            taken.append(time.thread_time() - began)
+    return Figure(name, 1 / statistics.median(times[ours]), UNIT, 1 / statistics.median(times[bare]), bar)
