@@ -19,13 +19,18 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final, TypeVar
 
+import trio
+
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.moment import Moment
 from gatekeeper.model.verified import Checked
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 MOST: Final = 8192
+VERIFYING: Final = 1
+"""Threads that verify at once. They share one interpreter lock: another would make the event loop wait longer, and no answer come sooner."""
 MOST_BYTES: Final = 32 * 1024 * 1024
 """of the bundles whose facts are kept; the facts themselves take up to three times as much"""
 
@@ -65,10 +70,15 @@ class Facts:
         self._kept: OrderedDict[Question, tuple[Checked[Any], int]] = OrderedDict()
         self._bytes = 0
         self._epoch: Digest | None = None
+        self._threads = trio.CapacityLimiter(VERIFYING)
 
     def __len__(self) -> int:
         """How many answers are kept."""
         return len(self._kept)
+
+    async def in_thread(self, function: Callable[[], R]) -> R:
+        """Verify off the event loop. A call that is cancelled is left to end by itself, and may keep whole answers."""
+        return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._threads)
 
     def ask(self, question: Question, answer: Callable[[], Checked[T]], *, size: int) -> Checked[T]:
         """The kept answer, or `answer()`, which is kept once it is complete; what it raises is raised and not kept. `size` is the bundle's."""

@@ -11,8 +11,6 @@ from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from typing import Final
 
-import trio
-
 from gatekeeper.model import uris
 from gatekeeper.model.caller import Caller, RunCaller
 from gatekeeper.model.digest import Digest
@@ -71,7 +69,7 @@ async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds
     policy = parts.policy.current()
     now = parts.now()
     rule = signer_of(policy, caller.builder_id)
-    checked = await trio.to_thread.run_sync(lambda: verify_submission(bundle, rule, received_at=now))
+    checked = await parts.facts.in_thread(lambda: verify_submission(bundle, rule, received_at=now))
     if isinstance(checked, Refusal):
         raise CallRefused(checked.reason, checked.detail)
     fact = checked.value

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
-
-import trio
 
 from gatekeeper.model.digest import Digest
 from gatekeeper.model.evidence import Present
@@ -136,7 +135,7 @@ async def provenance(parts: Parts, artifact: Digest, viewer: Viewer) -> dict[str
             "received": render_moment(moment(record.received_at)),
         },
         "adopted": [],
-        "statements": await trio.to_thread.run_sync(_statements, parts.policy.current(), record.builder, tuple(rows)),
+        "statements": await parts.facts.in_thread(lambda: _statements(parts.policy.current(), record.builder, tuple(rows))),
         "votes": await _votes(parts, record, viewer),
         "deployments": [deployment_json(row, origin_then(parts, row.at)) for row in await _deployments(parts, record, viewer)],
     }
@@ -247,7 +246,7 @@ async def build_log(parts: Parts, artifact: Digest, viewer: Viewer) -> bytes | N
     for row in await parts.statements.statements(artifact, viewer):
         if row.kind != "provenance":
             continue
-        checked = await trio.to_thread.run_sync(_believed, rule, row)
+        checked = await parts.facts.in_thread(partial(_believed, rule, row))
         if isinstance(checked, Refusal) or not isinstance(checked.value, Provenance) or checked.value.log is None:
             continue
         try:

@@ -270,7 +270,7 @@ SIGNED_UNDER = "provenance"
 
 def rows_that_revoke(house):
     (provenance,) = [row for row in house.database.state.statements.values() if row.kind == SIGNED_UNDER]
-    signer = gathering.verify_provenance(provenance.bundle, gathering.signer_of(house.policy.current(), house.policy.current().components[provenance_component(house)].builder), received_at=signing.RECEIVED, artifact=provenance.artifact).value.signer
+    signer = gathering.verify_provenance(provenance.bundle, gathering.signer_of(house.policy.current(), signing.BUILDER_ID), received_at=signing.RECEIVED, artifact=provenance.artifact).value.signer
     return {
         "builder": f'builder = "{signing.BUILDER_ID}"',
         "certificate": f'certificate = "{signer.certificate}"',
