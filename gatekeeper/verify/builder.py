@@ -18,10 +18,11 @@ foreign timestamps and log entries (refused by `bundle`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
+from functools import lru_cache
+from typing import Final, TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -45,6 +46,7 @@ MAX_CERTIFICATE_LIFE = timedelta(hours=1)
 """A run's certificate lives ten minutes; one that lives longer than this was not issued for a run."""
 
 _MAX_ROOT_CERTIFICATES = 16
+_KEPT_ROOTS: Final = 64
 _BUILDER_ID = re.compile(r"https://[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~@-]+)+")
 _URN_PART = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}"
 _RUN_URN = re.compile(rf"urn:pingee:run:({_URN_PART}):([0-9a-f]{{40}}|[0-9a-f]{{64}}):({_URN_PART})")
@@ -102,7 +104,7 @@ def parse_run_urn(urn: str) -> tuple[str, str, str]:
 
 def read_run_certificate(der: bytes) -> RunIdentity:
     """The identity a certificate claims; raises `UnfitCertificate`. Who issued it, and when it holds, is not looked at."""
-    return _identity(_load(der))
+    return _identity(_load(der), der)
 
 
 def verify_builder_statement(bundle: UntrustedBundle, roots: Sequence[BuilderRoot], *, received_at: Moment) -> Checked[SignedStatement]:
@@ -111,22 +113,17 @@ def verify_builder_statement(bundle: UntrustedBundle, roots: Sequence[BuilderRoo
         return Refusal("unknown-builder", "a builder signs under a run's certificate; the bundle names a bare key")
     try:
         certificate = _load(bundle.certificate)
-        signer = _identity(certificate)
+        signer = _identity(certificate, bundle.certificate)
     except UnfitCertificate as error:
         return Refusal("unknown-builder", str(error))
-    issuer = _issuer(certificate, roots)
-    if issuer is None:
-        return Refusal("unknown-builder", "no trusted builder root issued the certificate")
-    root, authority = issuer
-    if not certificate.not_valid_before_utc <= received_at <= certificate.not_valid_after_utc:
-        return Refusal("certificate-expired", "received outside the certificate's validity")
-    if not _path_holds(certificate, authority, received_at):
-        return Refusal("unknown-builder", "the certificate's path to its root does not hold")
+    root = next((root for root in roots if root.certificates and _path_holds(certificate, root.certificates, received_at)), None)
+    if root is None or not _is_valid(certificate, received_at):
+        return _doubt_path(certificate, roots, received_at)
     if not signed_by(bundle.envelope, certificate.public_key()):
         return Refusal("bad-signature", "the envelope needs exactly one signature, by the certificate's key, over these bytes")
     if bundle.envelope.payload_type != IN_TOTO_PAYLOAD:
         return Refusal("provenance-predicate", f"the payload type must be {IN_TOTO_PAYLOAD}")
-    return seal(SignedStatement(bundle.envelope.payload_type, bundle.envelope.payload, replace(signer, root=root)), bundle.digest)
+    return seal(SignedStatement(bundle.envelope.payload_type, bundle.envelope.payload, replace(signer, root=root.name)), bundle.digest)
 
 
 def _load(der: bytes) -> x509.Certificate:
@@ -136,22 +133,25 @@ def _load(der: bytes) -> x509.Certificate:
         raise UnfitCertificate("not an X.509 certificate") from error
 
 
-def _identity(certificate: x509.Certificate) -> RunIdentity:
+def _identity(certificate: x509.Certificate, der: bytes) -> RunIdentity:
     try:
         key = certificate.public_key()
-        extensions = certificate.extensions
+        listed = certificate.extensions
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise UnfitCertificate("the certificate's key or extensions cannot be read") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise UnfitCertificate("the key must be ECDSA on P-256")
     if certificate.not_valid_after_utc - certificate.not_valid_before_utc > MAX_CERTIFICATE_LIFE:
         raise UnfitCertificate("the certificate lives longer than a run's may")
+    if any(item.critical and isinstance(item.value, x509.UnrecognizedExtension) for item in listed):
+        raise UnfitCertificate("a critical extension is not understood")  # RFC 5280, 4.2: must reject
+    extensions = {type(item.value): item.value for item in listed}
     _demand_run_usage(extensions)
     builder_id, (project, commit, run) = _names(extensions)
-    return RunIdentity(builder_id, project, commit, run, certificate=digest_of(certificate.public_bytes(Encoding.DER)))
+    return RunIdentity(builder_id, project, commit, run, certificate=digest_of(der))
 
 
-def _demand_run_usage(extensions: x509.Extensions) -> None:
+def _demand_run_usage(extensions: _Extensions) -> None:
     constraints = _extension(extensions, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         raise UnfitCertificate("a certificate authority signs no statements")
@@ -160,11 +160,9 @@ def _demand_run_usage(extensions: x509.Extensions) -> None:
     usage = _extension(extensions, x509.ExtendedKeyUsage)
     if usage is None or list(usage) != [ExtendedKeyUsageOID.CODE_SIGNING]:
         raise UnfitCertificate("the extended key usage must be codeSigning alone")
-    if any(item.critical and isinstance(item.value, x509.UnrecognizedExtension) for item in extensions):
-        raise UnfitCertificate("a critical extension is not understood")  # RFC 5280, 4.2: must reject
 
 
-def _names(extensions: x509.Extensions) -> tuple[str, tuple[str, str, str]]:
+def _names(extensions: _Extensions) -> tuple[str, tuple[str, str, str]]:
     names = list(_extension(extensions, x509.SubjectAlternativeName) or ())
     uris = [name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)]
     runs = [uri for uri in uris if uri.startswith("urn:")]
@@ -189,48 +187,63 @@ _DIGITAL_SIGNATURE_ALONE = x509.KeyUsage(
     decipher_only=False,
 )
 
+_Extensions: TypeAlias = Mapping[type[x509.ExtensionType], x509.ExtensionType]
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
-def _extension(extensions: x509.Extensions, kind: type[_Extension]) -> _Extension | None:
-    try:
-        return extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
+def _extension(extensions: _Extensions, kind: type[_Extension]) -> _Extension | None:
+    found = extensions.get(kind)
+    return found if isinstance(found, kind) else None
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
     try:
-        constraints = _extension(certificate.extensions, x509.BasicConstraints)
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.ExtensionNotFound):
         return False
-    return constraints is not None and constraints.ca
 
 
-def _issuer(certificate: x509.Certificate, roots: Sequence[BuilderRoot]) -> tuple[str, x509.Certificate] | None:
-    for root in roots:
-        for der in root.certificates:
-            authority = x509.load_der_x509_certificate(der)
-            try:
-                certificate.verify_directly_issued_by(authority)
-            except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-                continue
-            return root.name, authority
-    return None
+def _is_valid(certificate: x509.Certificate, at: Moment) -> bool:
+    return certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc
 
 
-def _path_holds(certificate: x509.Certificate, authority: x509.Certificate, at: Moment) -> bool:
-    # The library's client policy demands clientAuth; what a run's certificate must say was read in _identity, so the end
-    # entity's policy only has to let it pass. The authority's is the library's own.
+def _doubt_path(certificate: x509.Certificate, roots: Sequence[BuilderRoot], at: Moment) -> Refusal:
+    """Why the path does not hold, from the nearest to a pass. Asked of refused certificates alone: it costs a second look at their signature."""
+    if not any(_issued(certificate, root) for root in roots):
+        return Refusal("unknown-builder", "no trusted builder root issued the certificate")
+    if not _is_valid(certificate, at):
+        return Refusal("certificate-expired", "received outside the certificate's validity")
+    return Refusal("unknown-builder", "the certificate's path to its root does not hold")
+
+
+def _issued(certificate: x509.Certificate, root: BuilderRoot) -> bool:
+    for der in root.certificates:
+        try:
+            certificate.verify_directly_issued_by(x509.load_der_x509_certificate(der))
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            continue
+        return True
+    return False
+
+
+@lru_cache(maxsize=_KEPT_ROOTS)
+def _store(authorities: tuple[bytes, ...]) -> verification.Store:
+    return verification.Store([x509.load_der_x509_certificate(der) for der in authorities])
+
+
+# The library's client policy demands clientAuth; what a run's certificate must say was read in _identity, so the end entity's policy only has
+# to let it pass. The authority's is the library's own.
+_OF_AUTHORITIES: Final = verification.ExtensionPolicy.webpki_defaults_ca()
+_OF_RUNS: Final = verification.ExtensionPolicy.permit_all()
+
+
+def _path_holds(certificate: x509.Certificate, authorities: tuple[bytes, ...], at: Moment) -> bool:
     verifier = (
         verification.PolicyBuilder()
-        .store(verification.Store([authority]))
+        .store(_store(authorities))
         .time(at)
         .max_chain_depth(0)
-        .extension_policies(
-            ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
-            ee_policy=verification.ExtensionPolicy.permit_all(),
-        )
+        .extension_policies(ca_policy=_OF_AUTHORITIES, ee_policy=_OF_RUNS)
         .build_client_verifier()
     )
     try:

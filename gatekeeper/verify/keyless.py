@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
 from rfc3161_client import TimeStampResponse, decode_timestamp_response
 from sigstore._internal.timestamp import TimestampVerificationResult
-from sigstore._internal.trust import KeyringPurpose
+from sigstore._internal.trust import CertificateAuthority, CTKeyring, KeyringPurpose, RekorKeyring
 from sigstore.errors import CertValidationError, VerificationError
 from sigstore.hashes import Hashed
 from sigstore.models import Bundle, TransparencyLogEntry, TrustedRoot
@@ -86,12 +86,40 @@ class _SameCertificate:
     """The library's policy: the certificate whose identity was compared here is the one that it verifies."""
 
     def __init__(self, certificate: Certificate) -> None:
-        self._der = certificate.public_bytes(Encoding.DER)
+        self._certificate = certificate
 
     def verify(self, cert: Certificate) -> None:
         """Raise where it is another."""
-        if cert.public_bytes(Encoding.DER) != self._der:
+        if cert != self._certificate:
             raise VerificationError("two readers found two certificates in the bundle")
+
+
+class _KeptKeys(TrustedRoot):
+    """The library's root, whose keys are parsed once: the library would parse them anew for every bundle."""
+
+    def __init__(self, inner: RootModel) -> None:
+        super().__init__(inner)
+        self._rekor: dict[KeyringPurpose, RekorKeyring] = {}
+        self._ct: dict[KeyringPurpose, CTKeyring] = {}
+        self._stamping: list[CertificateAuthority] | None = None
+
+    def rekor_keyring(self, purpose: KeyringPurpose) -> RekorKeyring:
+        """The logs' keys."""
+        if purpose not in self._rekor:
+            self._rekor[purpose] = super().rekor_keyring(purpose)
+        return self._rekor[purpose]
+
+    def ct_keyring(self, purpose: KeyringPurpose) -> CTKeyring:
+        """The CT logs' keys."""
+        if purpose not in self._ct:
+            self._ct[purpose] = super().ct_keyring(purpose)
+        return self._ct[purpose]
+
+    def get_timestamp_authorities(self) -> list[CertificateAuthority]:
+        """The timestamp authorities."""
+        if self._stamping is None:
+            self._stamping = super().get_timestamp_authorities()
+        return list(self._stamping)
 
 
 def claimed_times(bundle: UntrustedSigstoreBundle) -> tuple[datetime, ...]:
@@ -173,7 +201,7 @@ def _library_root(root: SigstoreRoot, chosen: _Chosen) -> TrustedRoot:
         "certificateAuthorities": _members(root.certificate_authorities, authorities),
         "timestampAuthorities": [_endless(members) for members in _members(root.timestamp_authorities, stamping)],
     }
-    return TrustedRoot(RootModel.from_json(json.dumps(document)))
+    return _KeptKeys(RootModel.from_json(json.dumps(document)))
 
 
 def _members(authorities: Sequence[Authority], places: Sequence[int]) -> list[Any]:

@@ -17,7 +17,7 @@ from gatekeeper.model.digest import Digest, digest_of
 from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.strictjson import MalformedJson, parse_object
 
-from .base64text import read_base64
+from .base64text import decode_standard, read_base64
 from .bundle import MAX_BUNDLE
 from .dsse import UntrustedEnvelope, read_envelope
 from .errors import MalformedBundle
@@ -163,9 +163,12 @@ def _read_proof(fields: Fields) -> bool:
     _read_proto_integer(fields, "logIndex")
     _read_proto_integer(fields, "treeSize")
     read_base64(fields, "rootHash", max_length=64)
-    hashes = fields.optional("hashes", lambda key: fields.texts(key, max_items=_MAX_PROOF)) or ()
+    hashes = fields.optional("hashes", lambda key: fields.texts(key, max_items=_MAX_PROOF, max_length=64)) or ()
     for place, text in enumerate(hashes):
-        read_base64(Fields({"hash": text}, f"{fields.at('hashes')}/{place}"), "hash", max_length=64)
+        try:
+            decode_standard(text)
+        except ValueError as error:
+            raise FieldError(f"{fields.at('hashes')}/{place}", str(error)) from error
     signed = fields.optional("checkpoint", lambda key: _read_checkpoint(fields.nested(key))) or False
     fields.done()
     return signed
