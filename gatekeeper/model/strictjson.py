@@ -49,7 +49,8 @@ def _parse(data: bytes, max_bytes: int, max_depth: int, decoder: json.JSONDecode
     except UnicodeDecodeError as error:
         raise MalformedJson(f"invalid UTF-8 at byte {error.start}") from error
     try:
-        value: JsonValue = decoder.decode(text)
+        # Strict UTF-8 holds no surrogate: one can only come in as an escape.
+        value: JsonValue = (_WITHOUT_ESCAPES if decoder is _DECODER and "\\u" not in text else decoder).decode(text)
     except json.JSONDecodeError as error:
         raise MalformedJson(f"{error.msg} at line {error.lineno} column {error.colno}") from error
     return value
@@ -127,7 +128,7 @@ def _bound_depth(data: bytes, limit: int) -> None:
                 depth -= 1
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         seen: set[str] = set()
@@ -135,6 +136,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if key in seen:
                 raise MalformedJson(f"key {key[:64]!r} stands twice in one object")
             seen.add(key)
+    return members
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = _distinct(pairs)
     for key, value in pairs:
         _no_surrogate(key)
         _check_strings(value)
@@ -180,5 +186,6 @@ class _Decoder(json.JSONDecoder):
 
 _PLAIN_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_no_float, parse_constant=_no_constant)
 _PLAIN_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+_WITHOUT_ESCAPES = json.JSONDecoder(object_pairs_hook=_distinct, parse_int=_integer, parse_float=_no_float, parse_constant=_no_constant)
 _DECODER = _Decoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_no_float, parse_constant=_no_constant)
 _FOREIGN_DECODER = _Decoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=str, parse_constant=_no_constant)

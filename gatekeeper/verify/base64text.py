@@ -15,10 +15,11 @@ from gatekeeper.model.fields import Fields
 def decode_standard(text: str) -> bytes:
     """Decode the standard alphabet with padding; raises ValueError."""
     try:
-        data = base64.b64decode(text.encode("ascii"), validate=True)
+        written = text.encode("ascii")
+        data = binascii.a2b_base64(written, strict_mode=True)
     except (binascii.Error, UnicodeEncodeError):
         raise ValueError("is not base64 of the standard alphabet with padding") from None
-    if base64.b64encode(data).decode() != text:
+    if binascii.b2a_base64(data, newline=False) != written:
         raise ValueError("is not canonical base64")
     return data
 

@@ -14,7 +14,7 @@ from gatekeeper.deploy.decide import judge
 from gatekeeper.deploy.facts import Facts
 from gatekeeper.model.decision import Verdict
 from gatekeeper.ports.pings import Ping
-from tests.bench.bench_verify import public_bundle, under_a_run
+from tests.bench.bench_verify import public_bundles, under_a_run
 from tests.bench.registry import Bar, Figure, Measured, bench
 from tests.fakes.house import House
 from tests.fakes.public_keys import Counted
@@ -34,7 +34,7 @@ def warm_operations() -> list[Figure]:
 @bench(LAG)
 def loop_lag() -> list[Figure]:
     """How late a task wakes that asked to sleep for two milliseconds, while eight others have a bundle verified, again and again, as the intake and a
-    decision do; beside it, with nothing under way. Half of them verify sigstore's bundle, which takes longest, where the corpora are there.
+    decision do; beside it, with nothing under way. Half of them verify sigstore's bundles, which take longest, where the corpora are there.
     """
     return [trio.run(_lag)]
 
@@ -66,7 +66,7 @@ async def _lag() -> Figure:
     idle: list[float] = []
     busy: list[float] = []
     await _watched(idle, RUN_S / 5)
-    facts, works = Facts(), [under_a_run(), public_bundle() or under_a_run()]
+    facts, works = Facts(), [under_a_run(), public_bundles() or under_a_run()]
 
     async def verify_on(ours: Callable[[], object]) -> None:
         while True:
