@@ -13,7 +13,6 @@ from gatekeeper.model.issuer import IssuerKind, Platform
 from gatekeeper.model.signer import ExpectedSigner
 
 from .expectations import Expectations
-
 from .revocations import Revocations
 
 
