@@ -19,7 +19,6 @@ is part of the signed policy, so it is always as readable as the policy itself; 
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,7 +26,7 @@ from enum import StrEnum, unique
 from typing import Final
 
 from gatekeeper.model.canonical import encode_canonical
-from gatekeeper.model.digest import Digest, MalformedDigest, digest_of, parse_digest
+from gatekeeper.model.digest import Digest, MalformedDigest, digest_of, is_commit, parse_digest
 from gatekeeper.model.facts import SignerIdentity
 from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.moment import Moment, render_moment
@@ -38,7 +37,7 @@ MAX_ROWS: Final = 2000
 _CODE: Final = "builder-revoked"
 _MAX_ID: Final = 512
 _PERSONS: Final = "ed25519 "
-_URN: Final = re.compile(r"urn:pingee:run:[^:\s]+:(?:[0-9a-f]{40}|[0-9a-f]{64}):[^:\s]+")
+_URN: Final = ("urn", "pingee", "run")
 
 
 @unique
@@ -142,7 +141,7 @@ def _read_row(fields: Fields) -> Revocation:
 
 def _read_id(fields: Fields, kind: Kind) -> str:
     text = fields.text(kind.value, max_length=_MAX_ID)
-    if kind is Kind.RUN and _URN.fullmatch(text) is None:
+    if kind is Kind.RUN and not _is_run(text):
         raise fields.error(kind.value, "must be urn:pingee:run:PROJECT:COMMIT:RUN, with the full commit")
     if kind is Kind.CERTIFICATE or (kind is Kind.KEY and not text.startswith(_PERSONS)):
         try:
@@ -150,6 +149,11 @@ def _read_id(fields: Fields, kind: Kind) -> str:
         except MalformedDigest as error:
             raise fields.error(kind.value, str(error)) from error
     return text
+
+
+def _is_run(urn: str) -> bool:
+    parts = urn.split(":")
+    return len(parts) == 6 and tuple(parts[:3]) == _URN and is_commit(parts[4]) and all(parts) and not any(map(str.isspace, urn))
 
 
 def _read_time(fields: Fields, key: str) -> Moment:

@@ -345,7 +345,7 @@ _V1 = ((), ("buildDefinition",), ("runDetails",), ("runDetails", "metadata"), ("
 _V02 = ((), ("invocation",), ("invocation", "configSource"), ("builder",), ("metadata",), ("materials", 1))
 
 
-@pytest.mark.parametrize(("make", "path"), [*((workflow_statement, path) for path in _V1), *((older_statement, path) for path in _V02)], ids=str)
+@pytest.mark.parametrize(("make", "path"), [*((workflow_statement, path) for path in _V1), *((older_statement, path) for path in _V02)], ids=lambda value: getattr(value, "__name__", None) or str(value))
 def test_a_member_that_nobody_reads_is_malformed(make, path):
     document = json.loads(json.dumps(make()))
     place = document["predicate"]
