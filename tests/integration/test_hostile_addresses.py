@@ -211,10 +211,11 @@ def test_whoever_opens_connections_is_known_and_told_not_to_follow():
     assert {what: {name for name, _ in places} for what, places in opened.items()} == {
         "httpx2.Client": {"builder/submit.py", "clients/cli/reach.py", "clients/cli/server.py"},
         "hvac.Client": {"gatekeeper/adapters/vault.py"},
-        "requests.Session": {"gatekeeper/adapters/vault.py"},
+        # the registry's follows nothing by itself: test_hostile_registry.py shows where it goes, and that no credential goes with it
+        "requests.Session": {"gatekeeper/adapters/oci.py", "gatekeeper/adapters/vault.py"},
         "asyncssh.connect": {"gatekeeper/adapters/ssh.py"},
-        # no client that could follow: one request to one address; test_witness_process.py shows that a redirect is no answer
-        "trio.open_tcp_stream": {"gatekeeper/adapters/witness.py"},
+        # no clients that could follow: one request to one address; test_witness_process.py and test_https_fetch.py show that a redirect is no answer
+        "trio.open_tcp_stream": {"gatekeeper/adapters/https_fetch.py", "gatekeeper/adapters/witness.py"},
         "http.client.HTTPConnection": {"clients/doorkeeper/workload.py"},
         # to the one deployment that the order of an acceptance stage names; and the doctor's, to the server that its user names
         "socket.create_connection": {"builder/forward.py", "clients/cli/reach.py"},
