@@ -15,11 +15,15 @@ from tests.fakes.shown_demo import ROOT, processes_of
 END_S = 90
 
 
+# Whatever a shell starts in the background ignores SIGINT, and so would everything below it.
+AS_AT_A_TERMINAL = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_demo_leaves_nothing_running(tmp_path, blow):
     directory = tmp_path / "house"
     demo = subprocess.Popen(
-        [sys.executable, "-m", "clients.cli.main", "demo", "--dir", str(directory)],
+        [sys.executable, "-c", AS_AT_A_TERMINAL, sys.executable, "-m", "clients.cli.main", "demo", "--dir", str(directory)],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
