@@ -220,6 +220,8 @@ def _artifact(text: str) -> Artifact:
             return artifact_of_digest(parse_digest(text))
         except MalformedDigest as error:
             raise Failure(Exit.USAGE, f"{text}: {error}") from None
+    if not text or not Path(text).exists():
+        raise Failure(Exit.USAGE, f"there is no file {text!r}; a digest is written sha256: and 64 lowercase hexadecimal digits")
     hashes = {algorithm: hashlib.new(algorithm, usedforsecurity=algorithm != "sha1") for algorithm in _ALGORITHMS}
     with Path(text).open("rb") as file:
         while block := file.read(_BLOCK):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 from xml.etree import ElementTree as ET  # only writes
 
 from gatekeeper.model.digest import Digest
@@ -46,7 +49,8 @@ def print_report(asked: Asked, report: Report, output: str) -> Exit:
     if refusal is None:
         say(f"verified: {asked.file} is about sha256:{asked.sha256}")
         return Exit.OK
-    say(f"refused ({refusal.reason}): {refusal.detail}")
+    failed = next(check.name.value for check in report.checks if check.outcome is Outcome.FAILED)
+    say(f"refused ({refusal.reason}) at {failed}: {refusal.detail}")
     return Exit.DENIED
 
 
@@ -92,7 +96,7 @@ def _sarif(asked: Asked, checks: tuple[Check, ...]) -> dict[str, object]:
             "kind": _SARIF_LEVELS[check.outcome][0],
             "level": _SARIF_LEVELS[check.outcome][1],
             "message": {"text": check.detail},
-            "locations": [{"physicalLocation": {"artifactLocation": {"uri": asked.file}}}],
+            "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(asked.file)}}}],
         }
         for check in checks
     ]
@@ -102,3 +106,8 @@ def _sarif(asked: Asked, checks: tuple[Check, ...]) -> dict[str, object]:
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "results": results}],
     }
+
+
+def _uri(file: str) -> str:
+    """A file's name as SARIF wants it (2.1.0, 3.4.3): a URI, or a reference relative to where the command ran."""
+    return ("file://" if Path(file).is_absolute() else "") + quote(os.fsencode(file))

@@ -23,6 +23,12 @@ from .rsakey import unfitness
 from .signature import ed25519_key
 
 MAX_PEM: Final = 16 * 1024
+_NO_KEY: Final = "the key file is not one PEM public key"
+_BEGIN: Final = b"-----BEGIN"
+_NO_KEYS: Final = (
+    (b"PRIVATE KEY-----", "a private key, give its public half alone"),
+    (b"-----BEGIN CERTIFICATE", "a certificate, give the public key alone"),
+)
 _Key: TypeAlias = ec.EllipticCurvePublicKey | Ed25519PublicKey | rsa.RSAPublicKey
 _CURVES: Final[Mapping[type[ec.EllipticCurve], hashes.HashAlgorithm]] = {
     ec.SECP256R1: hashes.SHA256(),
@@ -44,10 +50,15 @@ def parse_managed_key(pem: bytes) -> ManagedKey:
     """Read one PEM public key; raises `MalformedKey` for what is none, for weak keys and for kinds that are not listed above."""
     if len(pem) > MAX_PEM:
         raise MalformedKey(f"the key file has more than {MAX_PEM} bytes")
+    for mark, said in _NO_KEYS:
+        if mark in pem:
+            raise MalformedKey(f"{_NO_KEY}: it holds {said}")
+    if pem.count(_BEGIN) > 1:
+        raise MalformedKey(f"{_NO_KEY}: it holds more than one")
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
-        raise MalformedKey("the key file is not one PEM public key") from None
+        raise MalformedKey(_NO_KEY) from None
     return managed_key(key)
 
 

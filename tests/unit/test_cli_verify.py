@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from clients.cli.main import main
 from tests.fakes.foreign_bundles import pem, signed_statement
@@ -145,3 +147,52 @@ def test_a_summary_is_verified_against_verifier_resource_and_level(files, capsys
     assert summary(verifier="https://verifier.example/") == 3
     assert "refused (unknown-builder)" in capsys.readouterr().err
     assert summary(verifier="") == 1
+
+
+@pytest.mark.usefixtures("files")
+def test_the_last_line_names_the_check_that_failed(capsys):
+    assert bundle(key="other.pub") == 3
+    assert capsys.readouterr().err.startswith("refused (bad-signature) at signature: ")
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("artifact", ["missing", "", DIGESTS["sha256"], "SHA256:" + DIGESTS["sha256"], "sha512:" + DIGESTS["sha512"]])
+def test_an_artifact_that_is_no_file_is_told_how_a_digest_is_written(artifact, capsys):
+    assert bundle(artifact=artifact) == 1
+    assert f"there is no file {artifact!r}; a digest is written sha256:" in capsys.readouterr().err
+
+
+PUBLIC, PRIVATE = pem(KEY), KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+CERTIFICATE = b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", ""),
+        (PRIVATE, ": it holds a private key, give its public half alone"),
+        (PUBLIC + PRIVATE, ": it holds a private key, give its public half alone"),
+        (CERTIFICATE, ": it holds a certificate, give the public key alone"),
+        (PUBLIC + CERTIFICATE, ": it holds a certificate, give the public key alone"),
+        (PUBLIC + PUBLIC, ": it holds more than one"),
+    ],
+)
+def test_a_file_of_anything_but_one_public_key_is_no_key(files, capsys, data, said):
+    (files / "key.pub").write_bytes(data)
+    assert bundle() == 1
+    assert capsys.readouterr().err == f"pingee: key.pub: the key file is not one PEM public key{said}\n"
+
+
+@pytest.mark.parametrize("name", ["with space/b%41ü#1?.json", "scheme:b.json", "bad\udcff.json"])
+def test_sarif_names_the_file_as_a_uri(files, capsys, name):
+    (files / name).parent.mkdir(exist_ok=True)
+    data = (files / "bundle.json").read_bytes()
+    for said, uri in ((name, name), (str(files / name), f"file://{files / name}")):
+        (files / name).write_bytes(data)
+        assert main(["verify", "bundle", said, "--artifact", "artifact", "--key", "key.pub", "-o", "sarif"]) == 0
+        (run,) = json.loads(capsys.readouterr().out)["runs"]
+        (found,) = {result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in run["results"]}
+        assert found.isascii()
+        assert not set(found) & set(" #?%") - {"%"}
+        assert ":" not in found.removeprefix("file://")
+        assert unquote(found, errors="surrogateescape") == uri
