@@ -165,6 +165,11 @@ def test_an_empty_expectation_is_refused(empty):
         ("git+git+https://g/x@r", ("git+https://g/x", "r")),
         ("https://g/x", ("https://g/x", None)),
         ("git+https://g/x@a@b", ("https://g/x@a", "b")),
+        ("git+ssh://git@g/x", ("ssh://git@g/x", None)),
+        ("git+ssh://git@g/x@refs/heads/main", ("ssh://git@g/x", "refs/heads/main")),
+        ("git+git@g:x", ("git@g:x", None)),
+        ("git+git@g:x/y@refs/heads/main", ("git@g:x/y", "refs/heads/main")),
+        ("pkg:generic/x@1.0", ("pkg:generic/x", "1.0")),
     ],
 )
 def test_one_prefix_and_the_last_ref_are_taken_off(uri, parts):
