@@ -25,6 +25,7 @@ from cryptography.x509 import Certificate
 from rfc3161_client import TimeStampResponse, decode_timestamp_response
 from sigstore._internal.timestamp import TimestampVerificationResult
 from sigstore._internal.trust import CertificateAuthority, CTKeyring, KeyringPurpose, RekorKeyring
+from sigstore.dsse import InvalidEnvelope
 from sigstore.errors import CertValidationError, VerificationError
 from sigstore.hashes import Hashed
 from sigstore.models import Bundle, TransparencyLogEntry, TrustedRoot
@@ -50,6 +51,7 @@ _Places: TypeAlias = tuple[int, ...]
 _Chosen: TypeAlias = tuple[_Places, _Places, _Places, _Places]
 """places in the root of logs, CT logs, certificate and timestamp authorities"""
 
+_ONE_SIGNATURE: Final = "the envelope needs exactly one signature, by the certificate's key, over these bytes"
 _SAID: Final = (
     ("timestamp: ", Name.TIMESTAMPS, UNTRUSTED, "none of the trusted root's authorities made a timestamp over this signature"),
     ("failed to verify SCT", Name.TRANSPARENCY, UNTRUSTED, "no certificate transparency log of the trusted root signed for the certificate"),
@@ -61,7 +63,7 @@ _SAID: Final = (
         "the entry is not shown to be in a log of the trusted root: proof, checkpoint or its signature is wrong",
     ),
     ("Signature is invalid", Name.SIGNATURE, FORGED, "the signature is not by the certificate's key over this artifact"),
-    ("DSSE: ", Name.SIGNATURE, FORGED, "the envelope needs exactly one signature, by the certificate's key, over these bytes"),
+    ("DSSE: ", Name.SIGNATURE, FORGED, _ONE_SIGNATURE),
 )
 """How the library's words begin, and which check they are about. It only names the check: every error is a refusal."""
 
@@ -143,6 +145,8 @@ def verify_keyless(
         _by_library(bundle, verifier, _SameCertificate(signer.certificate), artifact)
     except VerificationError as error:
         _refuse(error, checks)
+    except InvalidEnvelope:
+        checks.refuse(Name.SIGNATURE, _ONE_SIGNATURE, reason=FORGED)
     except Exception as error:  # noqa: BLE001  # whatever a library stumbles over, the bundle is not believed
         checks.refuse(Name.ENTRY, f"the bundle's material cannot be read ({type(error).__name__})", reason=FORGED)
     if entry.kind == _INTOTO:
@@ -232,7 +236,7 @@ def _by_library(bundle: UntrustedSigstoreBundle, verifier: _EveryTimeHolds, poli
 def _verify_intoto(bundle: UntrustedSigstoreBundle, entry: LogEntry, signer: KeylessCertificate, artifact: bytes, checks: Checks) -> None:
     signed = isinstance(bundle.content, UntrustedEnvelope) and signed_by(bundle.content, signer.certificate.public_key())
     if not signed:
-        checks.refuse(Name.SIGNATURE, "the envelope needs exactly one signature, by the certificate's key, over these bytes", reason=FORGED)
+        checks.refuse(Name.SIGNATURE, _ONE_SIGNATURE, reason=FORGED)
     _demand_about(entry, bundle, signer.certificate.public_bytes(Encoding.DER), artifact, checks)
 
 

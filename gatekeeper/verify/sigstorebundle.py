@@ -50,7 +50,7 @@ class LogEntry:
     promised: bool
     """an inclusion promise is there, which alone binds `integrated_at`"""
     proven: bool
-    """an inclusion proof with a checkpoint is there"""
+    """an inclusion proof, for a place in its tree, with a checkpoint is there"""
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,7 @@ def _read_entry(fields: Fields) -> LogEntry:
 
 
 def _read_proof(fields: Fields) -> bool:
-    _read_proto_integer(fields, "logIndex")
-    _read_proto_integer(fields, "treeSize")
+    within = _read_proto_integer(fields, "logIndex") < _read_proto_integer(fields, "treeSize")
     read_base64(fields, "rootHash", max_length=64)
     hashes = fields.optional("hashes", lambda key: fields.texts(key, max_items=_MAX_PROOF, max_length=64)) or ()
     for place, text in enumerate(hashes):
@@ -171,7 +170,7 @@ def _read_proof(fields: Fields) -> bool:
             raise FieldError(f"{fields.at('hashes')}/{place}", str(error)) from error
     signed = fields.optional("checkpoint", lambda key: _read_checkpoint(fields.nested(key))) or False
     fields.done()
-    return signed
+    return signed and within
 
 
 def _read_checkpoint(fields: Fields) -> bool:
