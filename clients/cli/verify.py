@@ -36,6 +36,7 @@ OUTPUTS: Final = ("table", "json", "junit", "sarif")
 _PUBLIC_GOOD: Final = ("_store", "https%3A%2F%2Ftuf-repo-cdn.sigstore.dev", "trusted_root.json")
 _MAX_INPUT: Final = 1024 * 1024
 _BLOCK: Final = 1024 * 1024
+_ENDS: Final = " Give --identity and --issuer, or --key, or --identity and --builder-ca. Exit codes: 0 verified, 3 refused, 1 malformed."
 _ALGORITHMS: Final = ("sha1", "sha256", "sha384", "sha512")
 
 
@@ -44,7 +45,7 @@ def add_verify(commands: argparse._SubParsersAction[Parser], flags: Parser) -> N
     text = "Verify evidence without a server: offline, naming every check made and every check skipped."
     verifying = commands.add_parser("verify", help="verify a bundle or provenance, offline", description=text)
     words = verifying.add_subparsers(required=True, metavar="COMMAND", parser_class=type(verifying))
-    text = "Verify one sigstore bundle against an artifact and its signer. 0: verified, 3: refused, 1: malformed."
+    text = "Verify one sigstore bundle against an artifact and its signer." + _ENDS
     one = words.add_parser("bundle", help="verify one bundle", description=text, parents=[flags])
     one.add_argument("bundle", metavar="FILE", help="the bundle, versions 0.1 to 0.3; with --key also a bare DSSE envelope (cosign's .att)")
     one.add_argument("--signature", metavar="FILE", help="with --key: FILE is the layer of cosign's .sig, and this its signature in base64")
@@ -53,16 +54,16 @@ def add_verify(commands: argparse._SubParsersAction[Parser], flags: Parser) -> N
     one.add_argument("--predicate-type", metavar="URI", help="what its statement must be, compared exactly: an SBOM, a VEX document (default: any)")
     _add_trust(one)
     one.set_defaults(run=bundle)
-    text = "Verify SLSA provenance, v1 or v0.2, against builder and source. 0: verified, 3: refused, 1: malformed."
+    text = "Verify SLSA provenance, v1 or v0.2, against builder and source." + _ENDS.replace("--identity and ", "")
     provenance_ = words.add_parser("provenance", help="verify provenance", description=text, parents=[flags])
     provenance_.add_argument("artifact", metavar="FILE|sha256:DIGEST", help="what was built")
     provenance_.add_argument("--bundle", required=True, metavar="FILE", help="the bundle with the provenance")
-    provenance_.add_argument("--source-uri", required=True, metavar="URI", help="compared exactly, after one leading git+ and the trailing @ref")
-    provenance_.add_argument("--source-ref", metavar="REF", help="compared exactly with what follows the @ (default: any)")
+    provenance_.add_argument("--source-uri", required=True, metavar="URI", help="compared exactly with the provenance's, less its git+ and @ref")
+    provenance_.add_argument("--source-ref", metavar="REF", help="compared exactly with the provenance's, such as refs/heads/main (default: any)")
     provenance_.add_argument("--builder-id", required=True, metavar="ID", help="compared exactly with the predicate and the certificate's one name")
     _add_trust(provenance_)
     provenance_.set_defaults(run=provenance)
-    text = "Verify a SLSA verification summary (VSA) against verifier and resource. 0: verified, 3: refused, 1: malformed."
+    text = "Verify a SLSA verification summary (VSA) against verifier and resource." + _ENDS
     summary_ = words.add_parser("summary", help="verify somebody else's verdict", description=text, parents=[flags])
     summary_.add_argument("artifact", metavar="FILE|sha256:DIGEST", help="what was verified")
     summary_.add_argument("--bundle", required=True, metavar="FILE", help="the bundle with the summary")

@@ -94,8 +94,15 @@ def test_every_form_names_every_check(capsys):
             assert (document["verified"], document["reason"]) == (False, "bad-signature")
             checks[output] = {check["name"]: check["outcome"] for check in document["checks"]}
         else:
+            sarif = json.loads(out)
+            assert (sarif["version"], sarif["$schema"]) == ("2.1.0", "https://json.schemastore.org/sarif-2.1.0.json")
+            (run,) = sarif["runs"]
+            assert run["tool"]["driver"]["name"] == "pingee verify"
+            assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == [result["ruleId"] for result in run["results"]]
+            assert all(result["message"]["text"] for result in run["results"])
+            assert {(result["kind"], result["level"]) for result in run["results"]} == {("pass", "none"), ("fail", "error"), ("notApplicable", "none")}
             kinds = {"pass": "passed", "fail": "failed", "notApplicable": "skipped"}
-            checks[output] = {result["ruleId"]: kinds[result["kind"]] for result in json.loads(out)["runs"][0]["results"]}
+            checks[output] = {result["ruleId"]: kinds[result["kind"]] for result in run["results"]}
     assert checks["json"] == checks["junit"] == checks["sarif"]
     assert checks["json"]["signature"] == "failed"
     assert checks["json"]["subject"] == "skipped"
