@@ -45,6 +45,14 @@ def renamed(text: str) -> str:
     return base64.b64encode(base64.b64decode(text).replace(b"a.txt", b"b.txt")).decode()
 
 
+def forged(note: str) -> str:
+    """A checkpoint whose first signature, the log's own, is changed; those of witnesses, which nobody here knows, stand below it."""
+    text, _, lines = note.partition("\n\n")
+    first, _, rest = lines.partition("\n")
+    name, _, signature = first.rpartition(" ")
+    return f"{text}\n\n{name} {flipped(signature)}\n{rest}"
+
+
 def without(member: str) -> Callable[[dict], dict]:
     return lambda members: {name: value for name, value in members.items() if name != member}
 
@@ -100,6 +108,7 @@ def test_the_bundles_that_are_broken_below_are_good(tmp_path, capsys, name):
         ((*PROOF, "logIndex"), lambda _: "9000000000000000", "inclusion", "bad-signature"),
         ((*PROOF, "treeSize"), lambda _: "1", "inclusion", "bad-signature"),
         ((*PROOF, "checkpoint", "envelope"), lambda text: text.replace("\n", "0\n", 2), "inclusion", "bad-signature"),
+        ((*PROOF, "checkpoint", "envelope"), forged, "inclusion", "bad-signature"),
         (PROOF, without("checkpoint"), "inclusion", "bad-signature"),
         (ENTRY, without("inclusionProof"), "inclusion", "bad-signature"),
         ((*ENTRY, "canonicalizedBody"), flipped, "inclusion", "bad-signature"),
