@@ -33,8 +33,9 @@ IN_TOTO = "application/vnd.in-toto+json"
 ARTIFACT = "ab" * 32
 SHA256 = ec.ECDSA(hashes.SHA256())
 LOG_NAME = "log.example"
+SOURCE = {"repository": 12, "commit": 13, "invocation": 21}
+"""what of the source Fulcio certifies, by the last number of its extension"""
 _SCT = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
-_ISSUER_V1, _ISSUER_V2 = (x509.ObjectIdentifier(f"1.3.6.1.4.1.57264.1.{n}") for n in (1, 8))
 
 
 def new_key(curve: ec.EllipticCurve | None = None) -> ec.EllipticCurvePrivateKey:
@@ -73,6 +74,11 @@ class Instance:
     stamper: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
     bodies: list[bytes] = field(default_factory=lambda: [b"somebody else's entry"])
 
+    @property
+    def pinned(self) -> bytes:
+        """The trusted root as a policy pins it."""
+        return json.dumps(self.root()).encode()
+
     def root(self, **changes: Any) -> dict[str, Any]:
         """The trusted root as JSON; a change replaces one of its four lists."""
         return {
@@ -101,13 +107,17 @@ class Instance:
         *,
         identity: str = IDENTITY,
         issuer: str = ISSUER,
+        source: dict[str, str | bytes] | None = None,
         start: datetime = SIGNED - timedelta(seconds=60),
         scts: int = 1,
         ct: ec.EllipticCurvePrivateKey | None = None,
         sct_of: bytes | None = None,
         ca: ec.EllipticCurvePrivateKey | None = None,
     ) -> bytes:
-        """A leaf (DER) for ten minutes. `ct` signs for it instead of the CT log; `sct_of` is a certificate whose SCT it is given."""
+        """A leaf (DER) for ten minutes. `ct` signs for it instead of the CT log; `sct_of` is a certificate whose SCT it is given.
+
+        `source` goes into Fulcio's extensions by the names of `SOURCE`; bytes as they are.
+        """
         signer = ca or self.ca
         builder = (
             x509.CertificateBuilder()
@@ -121,9 +131,11 @@ class Instance:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
             .add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
-            .add_extension(x509.UnrecognizedExtension(_ISSUER_V1, issuer.encode()), critical=False)
-            .add_extension(x509.UnrecognizedExtension(_ISSUER_V2, der(0x0C, issuer.encode())), critical=False)
+            .add_extension(_fulcio(1, issuer.encode()), critical=False)
+            .add_extension(_fulcio(8, issuer), critical=False)
         )
+        for name, said in (source or {}).items():
+            builder = builder.add_extension(_fulcio(SOURCE[name], said), critical=False)
         if sct_of is not None:
             found = x509.load_der_x509_certificate(sct_of).extensions.get_extension_for_oid(_SCT).value
             listed = found.public_bytes()
@@ -176,11 +188,19 @@ class Instance:
         stamped = _stamp(self.stamper, self.stamping, signature, later(SIGNED, seconds=seconds), serial)
         return b64(stamped)
 
-    def bundle(self, payload: bytes | None = None, *, key: Any = None, seconds: int = 0, **certificate: Any) -> dict[str, Any]:
+    def sign(self, payload: bytes, *, at: datetime = SIGNED, **how: Any) -> bytes:
+        """Bundle bytes whose one time is the log's, `at`; `how` is given to `bundle`."""
+        bundle = self.bundle(payload, seconds=int((at - SIGNED).total_seconds()), **how)
+        del bundle["verificationMaterial"]["timestampVerificationData"]
+        return encode_canonical(bundle)
+
+    def bundle(
+        self, payload: bytes | None = None, *, payload_type: str = IN_TOTO, key: Any = None, seconds: int = 0, **certificate: Any
+    ) -> dict[str, Any]:
         """A good bundle around a statement, with every part that a bundle can have; `certificate` is given to `certificate`."""
         key, payload = key or new_key(), statement() if payload is None else payload
         der_certificate = self.certificate(key, **certificate)
-        signature = key.sign(pae(IN_TOTO, payload), SHA256)
+        signature = key.sign(pae(payload_type, payload), SHA256)
         body = dsse_body(payload, signature, der_certificate)
         return {
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
@@ -189,7 +209,7 @@ class Instance:
                 "tlogEntries": [self.entry(body, "dsse", seconds=seconds)],
                 "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": self.timestamp(signature, seconds=seconds)}]},
             },
-            "dsseEnvelope": {"payloadType": IN_TOTO, "payload": b64(payload), "signatures": [{"sig": b64(signature)}]},
+            "dsseEnvelope": {"payloadType": payload_type, "payload": b64(payload), "signatures": [{"sig": b64(signature)}]},
         }
 
 
@@ -280,6 +300,10 @@ def _stamp(key: ec.EllipticCurvePrivateKey, certificate: bytes, message: bytes, 
         *(_integer(3), der(0x31, algorithm), der(0x30, _TST_INFO, der(0xA0, der(4, info))), der(0xA0, certificate), der(0x31, signer)),
     )
     return der(0x30, der(0x30, _integer(0)), der(0x30, _oid("1.2.840.113549.1.7.2"), der(0xA0, signed)))
+
+
+def _fulcio(number: int, said: str | bytes) -> x509.UnrecognizedExtension:
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier(f"1.3.6.1.4.1.57264.1.{number}"), said if isinstance(said, bytes) else der(0x0C, said.encode()))
 
 
 def _san(identity: str) -> x509.GeneralName:

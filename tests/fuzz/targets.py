@@ -352,7 +352,7 @@ def instance() -> sigstore_instance.Instance:
 
 @cache
 def instance_root() -> SigstoreRoot:
-    return parse_sigstore_root(json.dumps(instance().root()).encode())
+    return parse_sigstore_root(instance().pinned)
 
 
 @cache

@@ -28,7 +28,7 @@ from tests.fakes.sigstore_instance import ARTIFACT, IDENTITY, ISSUER, NOW, Insta
 
 each = pytest.mark.parametrize("how", MUTATIONS)
 INSTANCE = Instance()
-ROOT = parse_sigstore_root(json.dumps(INSTANCE.root()).encode())
+ROOT = parse_sigstore_root(INSTANCE.pinned)
 SOURCE, REF = "https://git.example/acme/hello", "refs/heads/main"
 PREDICATES = {
     "https://slsa.dev/provenance/v1": lambda builder, source, ref: {

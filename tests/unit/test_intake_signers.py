@@ -10,17 +10,18 @@ from gatekeeper.model.moment import later
 from gatekeeper.model.ping import State
 from gatekeeper.tlog.entry import Intake
 from tests.fakes import frames, signing
-from tests.fakes.foreign_signers import IDENTITY, ISSUER, SPIFFE_ID, FakeAuthority, FakeKey, FakeSigstore, FakeWorkload
+from tests.fakes.foreign_signers import SPIFFE_ID, FakeAuthority, FakeKey, FakeWorkload
 from tests.fakes.house import NEW_COMMIT, OLD_COMMIT, House, _verify_inline, anyio_backend, anyone  # noqa: F401
+from tests.fakes.sigstore_instance import IDENTITY, ISSUER, Instance
 
 pytestmark = pytest.mark.anyio
 
 ALL = frozenset({"manifest", "provenance", "test-result"})
 MADE = frames.make_artifact("1")
 TREE = digest_of(OLD_COMMIT.encode())[7:47]
-SIGSTORE, DOMAIN, KEY = FakeSigstore(), FakeAuthority("spire.demo"), FakeKey()
+SIGSTORE, DOMAIN, KEY = Instance(), FakeAuthority("spire.demo"), FakeKey()
 SIGN = {"spiffe": FakeWorkload(DOMAIN).sign, "sigstore": SIGSTORE.sign, "key": KEY.sign}
-FILES = {"spiffe": {"s.json": DOMAIN.spiffe_bundle()}, "sigstore": {"s.json": SIGSTORE.root()}, "key": {"s.pem": KEY.pem}}
+FILES = {"spiffe": {"s.json": DOMAIN.spiffe_bundle()}, "sigstore": {"s.json": SIGSTORE.pinned}, "key": {"s.pem": KEY.pem}}
 NAMES = {"spiffe": f'identity = "{SPIFFE_ID}"\n', "sigstore": f'identity = "{IDENTITY}"\nissuer_url = "{ISSUER}"\n', "key": ""}
 STANDING = tuple(SIGN)
 SECOND_PROJECT = f'repository = "{signing.REPOSITORY}-2"\ndefault_branch = "main"\napproved = []\nreview = "attestations"\n'

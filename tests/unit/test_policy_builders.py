@@ -12,8 +12,9 @@ from gatekeeper.policy.load import MAX_FILE, PolicyError, parse_policy
 from gatekeeper.policy.rules.origin import doubt_signer
 from gatekeeper.policy.rules.tests import stage_rule
 from tests.fakes.cases import BUILDER_ID, CA, OTHER_BUILDER, POLICY_COMMIT, good_case, policy_files, with_fact
-from tests.fakes.foreign_signers import IDENTITY, ISSUER, SPIFFE_ID
+from tests.fakes.foreign_signers import SPIFFE_ID
 from tests.fakes.signing import COMMIT, PROJECT, REPOSITORY, RUN
+from tests.fakes.sigstore_instance import IDENTITY, ISSUER
 
 FILES = {"td.pem": b"pem", "td2.json": b"set", "both.pem": b"1", "both.json": b"2", "root.json": b"root", "ours.pem": b"key"}
 SPIFFE = f'signer = "spiffe:td"\nidentity = "{SPIFFE_ID}"\n'

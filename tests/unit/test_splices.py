@@ -19,7 +19,7 @@ from tests.fakes.sigstore_instance import ARTIFACT, IDENTITY, ISSUER, NOW, Insta
 
 PARTS = ("entry", "promise", "timestamp", "certificate", "signature", "payload")
 INSTANCE = Instance()
-ROOT = parse_sigstore_root(json.dumps(INSTANCE.root()).encode())
+ROOT = parse_sigstore_root(INSTANCE.pinned)
 ONE_KEY = new_key()
 OTHER = statement(predicate={"another": 1})
 PAIRS = {

@@ -7,8 +7,9 @@ import pytest
 
 from clients.cli.main import main
 from tests.fakes.foreign_bundles import statement
-from tests.fakes.foreign_signers import FakeAuthority, FakeKey, FakeSigstore, FakeWorkload, sign
+from tests.fakes.foreign_signers import FakeAuthority, FakeKey, FakeWorkload, sign
 from tests.fakes.signing import ARTIFACT, BUILDER_ID, COMMIT, PROJECT, RUN, FakeCa, manifest_statement, provenance_statement
+from tests.fakes.sigstore_instance import Instance
 
 CA, KEY = FakeCa(), FakeKey()
 RECEIVED = "2026-11-21T10:01:00Z"
@@ -101,7 +102,7 @@ def test_other_signatures_kinds_and_subjects_are_refused(verify):
     refused(verify(CA.run().sign(manifest_statement(), payload_type="text/plain"), *OWN), "provenance-predicate", "payload-type")
     refused(verify(CA.run().sign(manifest_statement(artifact="sha256:" + "ab" * 32)), *OWN), "digest-mismatch", "subject")
     refused(verify(KEY.sign(manifest_statement()), *OWN), "unknown-builder", "signer", "bare key")
-    refused(verify(FakeSigstore().sign(manifest_statement()), *OWN), "unknown-builder", "signer", "of another kind")
+    refused(verify(Instance().sign(manifest_statement()), *OWN), "unknown-builder", "signer", "of another kind")
     refused(verify(FakeWorkload(FakeAuthority("td")).sign(manifest_statement()), *OWN), "unknown-builder", "usage")
     assert verify(b"{}", *OWN)[0] == 1
 
