@@ -19,7 +19,7 @@ def safe(text: object) -> str:
 
 def print_json(document: object) -> None:
     """One JSON document on stdout. What would move a cursor stands in its strings as a JSON escape: the same document, safe to look at."""
-    text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
+    text = json.dumps(document, ensure_ascii=not _encoding().lower().startswith("utf"), indent=2, sort_keys=True)
     sys.stdout.write("".join(json.dumps(c)[1:-1] if c != "\n" and _moves(c) else c for c in text) + "\n")
 
 
@@ -28,19 +28,28 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> No
     cells = [[safe(cell) for cell in row] for row in rows]
     widths = [max([len(h), *(len(row[i]) for row in cells)]) for i, h in enumerate(headings)]
     for row in ([*headings], *cells):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_pairs(pairs: Mapping[str, object]) -> None:
     """Names and values on stdout, one a line."""
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
-        print(f"{safe(name).ljust(width)}  {safe(value)}")
+        _print(f"{safe(name).ljust(width)}  {safe(value)}")
 
 
 def say(sentence: str) -> None:
     """Talk, on stderr: one line, escaped, since a server's words may be in it."""
     print(safe(sentence), file=sys.stderr)
+
+
+def _print(line: str) -> None:
+    encoding = _encoding()
+    print(line.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _encoding() -> str:
+    return sys.stdout.encoding or "utf-8"
 
 
 def _moves(character: str) -> bool:

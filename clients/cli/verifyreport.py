@@ -86,7 +86,7 @@ def _junit(asked: Asked, checks: tuple[Check, ...], refusal: Refusal | None) -> 
             ET.SubElement(case, "skipped", message=safe(check.detail))
         else:
             ET.SubElement(case, "system-out").text = safe(check.detail)
-    return ET.tostring(suite, encoding="unicode", xml_declaration=False) + "\n"
+    return str(ET.tostring(suite, encoding="us-ascii"), "ascii") + "\n"  # the same document in whatever encoding stdout has
 
 
 def _sarif(asked: Asked, checks: tuple[Check, ...]) -> dict[str, object]:

@@ -1,7 +1,9 @@
 """`pingee verify bundle` and `pingee verify provenance` as commands: exit codes, and every output naming every check."""
 
 import hashlib
+import io
 import json
+import sys
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
@@ -203,3 +205,23 @@ def test_sarif_names_the_file_as_a_uri(files, capsys, name):
         assert not set(found) & set(" #?%") - {"%"}
         assert ":" not in found.removeprefix("file://")
         assert unquote(found, errors="surrogateescape") == uri
+
+
+@pytest.mark.parametrize("output", ["table", "json", "junit", "sarif"])
+def test_a_terminal_without_unicode_is_answered_too(files, monkeypatch, output):
+    data = signed_statement(KEY, subject=[{"name": "greeter", "digest": DIGESTS}], predicateType="https://example.org/é☃")
+    (files / "bundle.json").write_bytes(data)
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    assert bundle("-o", output) == 0
+    text = raw.getvalue().decode("ascii" if output != "table" else "latin-1")
+    match output:
+        case "json":
+            said = {check["detail"] for check in json.loads(text)["checks"]}
+        case "sarif":
+            said = {result["message"]["text"] for result in json.loads(text)["runs"][0]["results"]}
+        case "junit":
+            said = {case.findtext("system-out") for case in ET.fromstring(text)}
+        case _:
+            said = {line.partition("passed   ")[2].replace(r"\u2603", "☃") for line in text.splitlines()}
+    assert "in-toto, https://example.org/é☃" in said
