@@ -172,10 +172,12 @@ def proof_of(**members):
         proof_of(hashes=[]),
         proof_of(hashes=[b64(b"h" * 32)]),
         proof_of(logIndex="0"),
+        proof_of(logIndex="2"),
+        proof_of(treeSize="1"),
         proof_of(treeSize="3"),
         lambda material: material["tlogEntries"][0].update(canonicalizedBody=b64(HONEST.bodies[0])),
     ],
-    ids=["no proof", "no checkpoint", "origin", "no origin line", "no signature", "signature", "key hint", "root", "short path", "other path", "index", "size", "body"],
+    ids=["no proof", "no checkpoint", "origin", "no origin line", "no signature", "signature", "key hint", "root", "short path", "other path", "index", "index after the tree", "tree before the index", "size", "body"],
 )
 def test_row_30_the_entry_stands_in_the_log_that_the_root_names(change):
     assert failed(verify(changed(change))) == ("inclusion", "bad-signature")
@@ -267,6 +269,13 @@ def test_row_33_a_root_that_leaves_open_when_it_holds_is_no_root(spoil):
 
 
 # rows 34 and 35: the signature itself
+
+
+@pytest.mark.parametrize("change", [lambda _: [], lambda signatures: signatures * 2, lambda _: [{"sig": ""}]], ids=["none", "two", "empty"])
+def test_another_number_of_signatures_than_one_is_refused_as_that(change):  # rows 4 and 5
+    document = copy.deepcopy(GOOD)
+    document["dsseEnvelope"]["signatures"] = change(document["dsseEnvelope"]["signatures"])
+    assert failed(verify(document)) == ("signature", "bad-signature")
 
 
 def resigned(signature: bytes, *, logged: bool = True):
