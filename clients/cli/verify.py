@@ -86,9 +86,8 @@ def _add_trust(command: argparse.ArgumentParser) -> None:
 def bundle(arguments: argparse.Namespace) -> Exit:
     """Verify one bundle, or one layer of cosign's; 0 or 3."""
     signer = _signer(arguments, arguments.identity, "--identity")
+    _demand_words(arguments, "predicate_type")
     predicate_type = arguments.predicate_type
-    if predicate_type == "":
-        raise Failure(Exit.USAGE, "--predicate-type is empty: leave it out, or name one")
     if arguments.signature is not None:
         if predicate_type is not None:
             raise Failure(Exit.USAGE, "--signature goes without --predicate-type: cosign's .sig form holds no statement")
@@ -100,7 +99,8 @@ def provenance(arguments: argparse.Namespace) -> Exit:
     """Verify one bundle with provenance; 0 or 3."""
     from gatekeeper.verify.foreignprovenance import ExpectedProvenance
 
-    expected = _given(lambda: ExpectedProvenance(arguments.builder_id, arguments.source_uri, arguments.source_ref))
+    _demand_words(arguments, "builder_id", "source_uri", "source_ref")
+    expected = ExpectedProvenance(arguments.builder_id, arguments.source_uri, arguments.source_ref)
     return _verify(arguments, _signer(arguments, arguments.builder_id, "--builder-id"), demand=expected.demand, demanded=PROVENANCE_CHECKS)
 
 
@@ -108,7 +108,8 @@ def summary(arguments: argparse.Namespace) -> Exit:
     """Verify one bundle with a verification summary; 0 or 3."""
     from gatekeeper.verify.summary import SUMMARY_CHECKS, ExpectedSummary
 
-    expected = _given(lambda: ExpectedSummary(frozenset({arguments.verifier_id}), arguments.resource_uri, frozenset(arguments.level)))
+    _demand_words(arguments, "verifier_id", "resource_uri", "level")
+    expected = ExpectedSummary(frozenset({arguments.verifier_id}), arguments.resource_uri, frozenset(arguments.level))
     return _verify(arguments, _signer(arguments, arguments.identity, "--identity"), demand=expected.demand, demanded=SUMMARY_CHECKS)
 
 
@@ -206,11 +207,11 @@ def _trusted(file: str, parse: Callable[[bytes], T]) -> T:
         raise Failure(Exit.USAGE, f"{file}: {error}") from None
 
 
-def _given(make: Callable[[], T]) -> T:
-    try:
-        return make()
-    except ValueError as error:
-        raise Failure(Exit.USAGE, str(error)) from None
+def _demand_words(arguments: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        given = getattr(arguments, name)
+        if given == "" or (isinstance(given, list) and "" in given):
+            raise Failure(Exit.USAGE, f"--{name.replace('_', '-')} is empty: nothing would be expected")
 
 
 def _artifact(text: str) -> Artifact:

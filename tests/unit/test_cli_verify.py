@@ -225,3 +225,18 @@ def test_a_terminal_without_unicode_is_answered_too(files, monkeypatch, output):
         case _:
             said = {line.partition("passed   ")[2].replace(r"\u2603", "☃") for line in text.splitlines()}
     assert "in-toto, https://example.org/é☃" in said
+
+
+@pytest.mark.usefixtures("files")
+def test_a_word_that_a_pipeline_left_empty_is_named(capsys):
+    for flag, code in (
+        ("--predicate-type", lambda: bundle("--predicate-type", "")),
+        ("--source-uri", lambda: provenance(source="")),
+        ("--builder-id", lambda: provenance(builder="")),
+        ("--source-ref", lambda: provenance("--source-ref", "")),
+        ("--verifier-id", lambda: summary(verifier="")),
+        ("--resource-uri", lambda: summary("--resource-uri", "")),
+        ("--level", lambda: summary("--level", "x", "--level", "")),
+    ):
+        assert code() == 1
+        assert capsys.readouterr().err == f"pingee: {flag} is empty: nothing would be expected\n"
