@@ -7,8 +7,9 @@ in a year; so nothing is stored before the entry is durable.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from gatekeeper.model import uris
@@ -25,7 +26,9 @@ from gatekeeper.ports.records import ArtifactRecord, StatementRecord
 from gatekeeper.tlog.entry import Intake, encode_entry
 from gatekeeper.verify.builder import UnfitCertificate, encode_run_urn
 from gatekeeper.verify.provenance import verify_provenance
+from gatekeeper.verify.signers import SignerRule
 from gatekeeper.verify.submission import BuilderFact, verify_submission
+from gatekeeper.verify.token import LEEWAY
 
 from .bound_repository import demand_repository
 from .calls import CallRefused, viewer_of
@@ -188,12 +191,18 @@ async def _named_blobs(parts: Parts, record: ArtifactRecord, viewer: Viewer) -> 
     except (BlobMissing, MalformedArtifact):
         pass
     rule = signer_of(parts.policy.current(), record.builder)
-    for row in await parts.statements.statements(record.artifact, viewer):
+    rows = await parts.statements.statements(record.artifact, viewer)
+    return frozenset(named | await parts.facts.in_thread(lambda: _named_logs(record.artifact, rule, rows)))
+
+
+def _named_logs(artifact: Digest, rule: SignerRule, rows: Sequence[StatementRecord]) -> set[Digest]:
+    named = set()
+    for row in rows:
         if row.kind == "provenance":
-            checked = verify_provenance(row.bundle, rule, received_at=moment(row.received_at), artifact=record.artifact)
+            checked = verify_provenance(row.bundle, rule, received_at=moment(row.received_at), artifact=artifact)
             if isinstance(checked, Verified) and checked.value.log is not None:
                 named.add(checked.value.log)
-    return frozenset(named)
+    return named
 
 
 async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes) -> tuple[bytes, ...]:
@@ -219,7 +228,9 @@ async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes
         raise CallRefused(revoked.reason, revoked.detail)
     # Before the relay: a token whose relay failed is spent all the same, because its outcome at the vault may be unknown.
     # In lower case, as the vault keeps it: to it two spellings are one run, and the second would be offered the first one's names.
-    if not await parts.people.use_once(caller.issuer, caller.jti.lower(), "certificate", caller.expires):
+    # As long as the token is taken at all, which is a little longer than it says.
+    until = caller.expires + timedelta(seconds=LEEWAY)
+    if not await parts.people.use_once(caller.issuer, caller.jti.lower(), "certificate", until):
         raise CallRefused("unauthenticated", "the token was used for a certificate before")
     return await parts.relay.issue(token=token, csr_pem=csr, builder_id=caller.builder_id, run_urn=urn, platform=_login_of(parts, caller))
 

@@ -239,5 +239,5 @@ class PeopleStore(Protocol):
         ...
 
     async def use_once(self, issuer: str, jti: str, purpose: str, expires_at: datetime) -> bool:
-        """Whether this token is used for this purpose for the first time; remembered until it expires."""
+        """Whether this token is used for this purpose for the first time; remembered until `expires_at`."""
         ...

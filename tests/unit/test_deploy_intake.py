@@ -8,6 +8,7 @@ from gatekeeper.deploy.calls import CallRefused
 from gatekeeper.deploy.intake import accept_blob, accept_statement, issue_certificate
 from gatekeeper.model.digest import digest_of
 from gatekeeper.tlog.entry import Intake
+from gatekeeper.verify.token import LEEWAY
 from tests.fakes import frames, signing
 from tests.fakes.house import NEW_COMMIT, OLD_COMMIT, House, _verify_inline, anyio_backend  # noqa: F401
 from tests.fakes.platforms import BUILDERS, SHA, changed, own_issuer, verify
@@ -107,6 +108,14 @@ async def test_two_spellings_of_one_token_id_are_one_token(house):
     await issue_certificate(house.parts, house.run_caller(jti="jti-Ab"), "token", csr())
     for jti in ("jti-Ab", "JTI-aB"):
         await refused(house, "unauthenticated", issue_certificate(house.parts, house.run_caller(jti=jti), "token", csr()))
+
+
+async def test_a_spent_token_is_remembered_for_as_long_as_it_is_taken(house):
+    house.relay.runs["token"] = (signing.BUILDER_ID, f"urn:pingee:run:{signing.PROJECT}:{OLD_COMMIT}:{signing.RUN}")
+    caller = house.run_caller()
+    await issue_certificate(house.parts, caller, "token", csr())
+    house.clock.ahead((caller.expires - house.clock()).total_seconds() + LEEWAY - 1)  # expired, and within the leeway of its check
+    await refused(house, "unauthenticated", issue_certificate(house.parts, caller, "token", csr()))
 
 
 @pytest.mark.parametrize("change", [{"run": "*"}, {"run": ""}, {"run": "a:b"}, {"actor": ""}, {"actor": "a|b"}, {"actor": "a\nb"}])

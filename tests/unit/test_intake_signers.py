@@ -2,7 +2,9 @@
 
 import pytest
 
+from gatekeeper.deploy import intake
 from gatekeeper.deploy.calls import CallRefused
+from gatekeeper.deploy.facts import Facts
 from gatekeeper.deploy.intake import accept_blob, accept_statement
 from gatekeeper.deploy.query import build_log, provenance
 from gatekeeper.model.digest import digest_of
@@ -159,3 +161,19 @@ async def test_a_keyless_certificates_source_is_the_tokens():
     ):
         await refused(house, code, "", result(SIGSTORE.sign, source=source | change))
     await accept_statement(house.parts, house.run_caller(), result(SIGSTORE.sign, source=source), kinds=ALL)
+
+
+async def test_naming_blobs_keeps_the_event_loop_free(monkeypatch):
+    house, sign, where = house_of(STANDING[0]), SIGN[STANDING[0]], []
+    for bundle in (manifest(sign), traced(sign)):
+        await accept_statement(house.parts, house.run_caller(), bundle, kinds=ALL)
+    in_thread, verify = Facts.in_thread, intake.verify_provenance
+
+    async def noted(facts, function):
+        where.append("thread")
+        return await in_thread(facts, function)
+
+    monkeypatch.setattr(Facts, "in_thread", noted)
+    monkeypatch.setattr(intake, "verify_provenance", lambda *args, **named: (where.append("verify"), verify(*args, **named))[1])
+    await accept_blob(house.parts, house.run_caller(), MADE.digest, digest_of(b"log"), chunks(b"log"), max_bytes=10**6)
+    assert where == ["thread", "verify"], "a provenance takes milliseconds, and an artifact may have two hundred"
