@@ -38,8 +38,10 @@ class _Entry(tarfile.TarInfo):
         return found
 
     def _proc_gnusparse_10(self, *_: object) -> NoReturn:
-        # The map of this form stands in the entry's bytes and has no bound; the other forms stand in headers.
+        # The maps of these two forms stand behind their headers and have no bound; the other forms stand in extended headers.
         raise UnsafeArchive("layer: holds a sparse file")
+
+    _proc_sparse = _proc_gnusparse_10
 
 
 def unpack_layer(layer: Path, destination: Path, caps: Caps, *, beat: Callable[[str], None]) -> None:

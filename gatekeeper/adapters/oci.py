@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urljoin
@@ -173,6 +174,7 @@ class _Provider(Registry):  # type: ignore[misc]  # oras has no types
         del self.auth  # it reads the docker configuration and trusts any realm; whoever calls it fails here
         self.session = requests.Session()
         self.session.trust_env = False  # no proxy, no .netrc, no REQUESTS_CA_BUNDLE
+        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # Harbor takes who has cookies for a browser
         if address.ca_file is not None:
             self.session.verify = str(address.ca_file)
         self.session.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=0))

@@ -427,6 +427,23 @@ async def test_basic_credentials_are_sent_only_when_asked_for(opened, fake):
     assert [asked.headers.get("Authorization") is None for asked in fake.asked] == [True, True, False]
 
 
+async def test_no_cookie_is_kept_or_sent(opened, fake, elsewhere):
+    def set_one(request):
+        send = request.answer
+        request.answer = lambda status, body, headers=None: send(status, body, {**(headers or {}), "Set-Cookie": "who=us; Path=/"})
+        if "/blobs/sha256:" in request.path:
+            request.answer(307, b"", {"Location": elsewhere.url + request.path})
+            return True
+        return False
+
+    fake.fault = set_one
+    store = opened(blob_hosts=(elsewhere.url.removeprefix("https://"),))
+    await store.put(DIGEST, chunks(HELLO), max_bytes=MEGA)
+    assert await read(store) == HELLO
+    assert len(fake.asked) > 3
+    assert not [asked.path for asked in (*fake.asked, *elsewhere.asked) if "Cookie" in asked.headers], "Harbor takes who has cookies for a browser"
+
+
 async def test_a_token_that_ran_out_is_renewed_once(opened, fake):
     fake.scheme = "Bearer"
     store = opened()

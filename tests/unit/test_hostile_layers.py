@@ -157,7 +157,21 @@ def test_a_sparse_file_of_each_form(tmp_path):
     refused(tmp_path, first + plain, "holds a sparse file")
     older = pax(("GNU.sparse.map", "0,1"), ("GNU.sparse.size", str(1 << 50)), ("GNU.sparse.numblocks", "1"))
     refused(tmp_path, older + plain, "bytes unpacked|something other than regular")
-    refused(tmp_path, header(tarfile.GNUTYPE_SPARSE, 0) + b"\0" * 1024, "something other than regular")
+    refused(tmp_path, header(tarfile.GNUTYPE_SPARSE, 0) + b"\0" * 1024, "holds a sparse file")
+
+
+@pytest.mark.parametrize("blocks", [1, 10_000])
+def test_a_sparse_map_that_goes_on_without_end_is_not_read(tmp_path, blocks):
+    first = bytearray(header(tarfile.GNUTYPE_SPARSE, 0))
+    first[482] = 1  # isextended: a further block of the map follows (GNU tar manual, "Basic Tar Format")
+    first[148:156] = b"%06o\0 " % sum(first[:148] + b" " * 8 + first[156:])
+    further = b"".join(b"%011o\0%011o\0" % (number, 1) for number in range(1, 22)) + b"\1" + b"\0" * 7
+    tracemalloc.start()
+    try:
+        refused(tmp_path, bytes(first) + further * blocks, "holds a sparse file")
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20, "the layer is made in this memory twice, and nothing is added to it"
+    finally:
+        tracemalloc.stop()
 
 
 def test_long_names_of_our_own_builder_are_taken(tmp_path):
