@@ -60,7 +60,8 @@ class KeySets:
     async def ready(self, source: KeySource, kid: str) -> None:
         """Fetch the set if it has to be fetched to say something about this key; returns when `held` can answer. Raises nothing."""
         row = self._row(source)
-        while row.fetching is not None:
+        # A known key waits for nobody: else whoever names unknown ones would have everybody wait for a slow issuer.
+        while row.fetching is not None and not self._knows(row, kid):
             await row.fetching.wait()
         if not self._wanted(row, kid):
             return
@@ -88,6 +89,9 @@ class KeySets:
                 del self._rows[next(iter(self._rows))]
             self._rows[source] = _Row()
         return self._rows[source]
+
+    def _knows(self, row: _Row, kid: str) -> bool:
+        return row.keys is not None and kid in row.keys and self._clock() - row.fetched_at < FRESH_S
 
     def _wanted(self, row: _Row, kid: str) -> bool:
         now = self._clock()

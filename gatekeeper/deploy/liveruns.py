@@ -93,7 +93,8 @@ class LiveRuns:
         row = self._row(question)
         if row.refusal is not None:
             raise row.refusal()
-        if row.caller is None or not self._is_young(row):
+        # `ready` found it young; what a request does between the two may take a moment.
+        if row.caller is None or self._clock() - row.asked_at >= HELD_S + ASK_S:
             raise Unavailable(_CAUSE, "the platform was not asked yet")
         return row.caller
 
@@ -113,16 +114,19 @@ class LiveRuns:
         return self._clock() - row.asked_at < (RETRY_S if row.away else HELD_S)
 
     async def _ask(self, question: Question, row: _Row) -> None:
-        row.caller, row.refusal, row.away = None, None, False
+        caller: RunCaller | None = None
+        refusal: Callable[[], Exception] | None = None
+        away = False
         try:
             with trio.fail_after(ASK_S):
                 async with self._limit:
-                    row.caller = await self._answer(question)
+                    caller = await self._answer(question)
         except (NotAdmitted, Unauthenticated) as error:
-            row.refusal = partial(type(error), error.detail)
+            refusal = partial(type(error), error.detail)
         except (trio.TooSlowError, PortError, MalformedJson, FieldError) as error:
-            row.refusal, row.away = partial(Unavailable, _CAUSE, f"the platform cannot be asked about the token's run: {_trouble(error)}"), True
-        row.asked_at = self._clock()
+            refusal, away = partial(Unavailable, _CAUSE, f"the platform cannot be asked about the token's run: {_trouble(error)}"), True
+        # All at once: until then the answer before this one stands, for whoever was told that it is young.
+        row.caller, row.refusal, row.away, row.asked_at = caller, refusal, away, self._clock()
 
     async def _answer(self, question: Question) -> RunCaller:
         caller, platform = question.caller, question.platform

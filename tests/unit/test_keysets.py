@@ -93,6 +93,20 @@ async def test_many_at_once_wait_for_one_fetch(world):
     assert (world.asked, found) == (1, [{"old"}] * 20)
 
 
+async def test_a_known_key_does_not_wait_for_somebodys_unknown_one(world):
+    await world.ask()
+    world.clock.now += UNKNOWN_S
+    world.fetch.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.sets.ready, SOURCE, "unknown")
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.asked == 2
+        with trio.move_on_after(0) as impatient:
+            await world.sets.ready(SOURCE, "old")
+        assert not impatient.cancelled_caught, "the issuer may be slow, and its keys are fresh"
+        world.fetch.gate.set()
+
+
 async def test_whoever_hangs_up_stops_nobodys_fetch(world):
     world.fetch.gate = trio.Event()
     async with trio.open_nursery() as nursery:

@@ -141,7 +141,7 @@ async def test_what_was_never_asked_is_not_held(world):
     with pytest.raises(Unavailable, match="not asked yet"):
         world.runs.held(question)
     await world.runs.ready(question)
-    world.clock.now += HELD_S
+    world.clock.now += HELD_S + ASK_S
     with pytest.raises(Unavailable, match="not asked yet"):
         world.runs.held(question)
 
@@ -178,6 +178,20 @@ async def test_whoever_has_the_same_question_waits_for_its_answer(world):
         world.fetch.gate.set()
     assert answers == [SHA] * 5
     assert len(world.fetch.asked) == 1
+
+
+async def test_an_answer_that_was_young_a_moment_ago_is_not_taken_away(world):
+    question = world.question("zuul")
+    await world.runs.ready(question)
+    world.clock.now += HELD_S
+    assert world.runs.held(question).commit == SHA
+    world.fetch.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.runs.ready, question)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(world.fetch.asked) == 2, "somebody else asks anew"
+        assert world.runs.held(question).commit == SHA
+        world.fetch.gate.set()
 
 
 async def test_whoever_hangs_up_does_not_decide_for_the_others(world):
