@@ -121,7 +121,7 @@ def _outputs(layer: Blob) -> tuple[Output, ...]:
         raise TypeError("a layer lies in a file")
     outputs: list[Output] = []
     try:
-        with tarfile.open(layer.source, mode="r:") as tar:
+        with tarfile.open(layer.source, mode="r:", encoding="utf-8", errors="strict") as tar:
             for member in tar:
                 if member.isdir():
                     continue
@@ -132,6 +132,6 @@ def _outputs(layer: Blob) -> tuple[Output, ...]:
                 while chunk := stream.read(_CHUNK):
                     whole.update(chunk)
                 outputs.append(Output(member.name.removeprefix("./"), member.size, Digest("sha256:" + whole.hexdigest())))
-    except tarfile.TarError:
+    except (tarfile.TarError, ValueError, IndexError, EOFError, RecursionError):  # of names that are no UTF-8, of maps and headers without end
         raise Failure(Exit.USAGE, "the layer is no plain tar file") from None
     return tuple(outputs)

@@ -141,6 +141,23 @@ async def test_a_failed_test_is_said_and_submitted(certificates, tmp_path, capsy
         assert (result.raw("result"), result.raw("failedTests")) == ("FAILED", ["bye"])
 
 
+@pytest.mark.parametrize(
+    "suite",
+    [
+        '<testsuite name="broken" tests="0" failures="0" errors="1"/>',
+        '<testsuites><testsuite name="broken" tests="1" failures="1"><testcase name="fine"/></testsuite></testsuites>',
+        '<testsuite name="broken"><error>cannot be loaded</error></testsuite>',
+    ],
+    ids=["errors", "failures", "an element"],
+)
+async def test_a_suite_that_failed_as_a_whole_is_no_pass(certificates, tmp_path, capsys, suite):
+    async with working(certificates, tmp_path) as job:
+        (job.dir / "results" / "broken.xml").write_text(suite)
+        assert await job.submit() == 0
+        assert json.loads(capsys.readouterr().out)["result"] == "FAILED"
+        assert job.statements()["test-result"].predicate.raw("failedTests") == ["broken"]
+
+
 async def refused(job, capsys, status, words, *more, logged=0, without=()):
     assert await job.submit(*more, without=without) == status
     assert words in capsys.readouterr().err
@@ -179,9 +196,10 @@ async def test_a_token_of_another_door_or_project_is_refused_by_the_gatekeeper(c
         (lambda d: (d / "results" / "unit.xml").write_text("<testsuite"), "is no XML"),
         (lambda d: (d / "results" / "unit.xml").write_text('<!DOCTYPE t [<!ENTITY a "b">]><t>&a;</t>'), "a document type"),
         (lambda d: (d / "results" / "unit.xml").write_bytes('<!DOCTYPE t [<!ENTITY a "b">]><t>&a;</t>'.encode("utf-16")), "an encoding"),
+        (lambda d: (d / "results" / "unit.xml").write_text('<?xml version="1.0" encoding="big5"?><t/>'), "is no XML"),
         (lambda d: (d / "certificate-token").chmod(0o644), "may be read by others"),
     ],
-    ids=["no layout", "no manifest", "other bytes", "no results", "all skipped", "no XML", "entities", "entities in UTF-16", "open token"],
+    ids=["no layout", "no manifest", "other bytes", "no results", "all skipped", "no XML", "entities", "entities in UTF-16", "a wide encoding", "open token"],
 )
 async def test_what_is_not_fit_to_be_signed_is_not(certificates, tmp_path, capsys, spoil, words):
     async with working(certificates, tmp_path) as job:

@@ -34,7 +34,7 @@ def tar_of(*members, form=tarfile.PAX_FORMAT):
 def header(kind, size, name="x"):
     member = tarfile.TarInfo(name)
     member.type, member.size = kind, size
-    return member.tobuf(tarfile.GNU_FORMAT)
+    return member.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape")
 
 
 def padded(data):
@@ -61,6 +61,12 @@ def refused(tmp_path, layer, reason, caps=Caps()):  # noqa: B008
         unpack_layer(tmp_path / "layer", inner / "x", caps, beat=lambda _: None)
     assert list(inner.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["layer", "target"]
+
+
+def no_layer_to_submit(tmp_path, layer):
+    (tmp_path / "layer").write_bytes(layer)
+    with pytest.raises(Failure, match="no plain tar file"):
+        _outputs(Blob(digest_of(layer), len(layer), tmp_path / "layer"))
 
 
 CLIMBING = {
@@ -118,9 +124,7 @@ def test_a_bomb_is_no_tar_and_does_not_go_off(tmp_path, packed):
     tracemalloc.start()
     try:
         refused(tmp_path, bomb, "layer: ")
-        (tmp_path / "layer").write_bytes(bomb)
-        with pytest.raises(Failure, match="no plain tar file"):
-            _outputs(Blob(digest_of(bomb), len(bomb), tmp_path / "layer"))
+        no_layer_to_submit(tmp_path, bomb)
         assert tracemalloc.get_traced_memory()[1] < 2 << 20
     finally:
         tracemalloc.stop()
@@ -169,9 +173,15 @@ def test_a_sparse_map_that_goes_on_without_end_is_not_read(tmp_path, blocks):
     tracemalloc.start()
     try:
         refused(tmp_path, bytes(first) + further * blocks, "holds a sparse file")
+        if blocks == 1:
+            no_layer_to_submit(tmp_path, bytes(first) + further)
         assert tracemalloc.get_traced_memory()[1] < 12 << 20, "the layer is made in this memory twice, and nothing is added to it"
     finally:
         tracemalloc.stop()
+
+
+def test_a_name_that_is_no_text_is_not_submitted(tmp_path):
+    no_layer_to_submit(tmp_path, header(FILE, 0, name="caf\udce9") + b"\0" * 1024)
 
 
 def test_long_names_of_our_own_builder_are_taken(tmp_path):
