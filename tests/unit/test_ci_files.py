@@ -87,6 +87,32 @@ def test_github_asks_for_nothing_but_its_own_tokens():
     assert set(document[True]) == {"push"}, "YAML 1.1 reads `on` as true"
 
 
+def test_gitlab_keeps_its_tokens_where_no_other_job_of_the_runner_looks():
+    job = yaml.safe_load(text_of("gitlab-ci.yml"))["deploy"]
+    own = "$CI_BUILDS_DIR/pingee-$CI_JOB_ID"
+    assert job["script"][:2] == ["umask 077", f'mkdir "{own}"'], "a directory that is there already is somebody else's"
+    assert set(re.findall(r'"(\$CI_BUILDS_DIR[^"]*)"', " ".join(job["script"]))) == {own, f"{own}/run-token", f"{own}/certificate-token"}
+    assert job["after_script"] == [f'rm -rf "{own}"']
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_secret_is_an_argument_of_a_program(name):
+    secrets = r"\$\{?(?:RUN_TOKEN|CERTIFICATE_TOKEN|ACTIONS_ID_TOKEN_REQUEST_TOKEN)\b|\{\{ pingee \}\}"
+    for line in text_of(name).splitlines():
+        for found in re.finditer(secrets, line):
+            before = line[: found.start()].strip()
+            # printf is the shell's own, a here-string is standard input, and Ansible's copy takes its content over its own channel.
+            assert before in ("- printf '%s' \"", '<<< "Authorization: Bearer', 'content: "'), line
+
+
+def test_nobody_waits_longer_than_the_token_lives():
+    secret, *_ = yaml.safe_load(text_of("zuul/zuul.yaml"))
+    (ping,) = [build_parser().parse_args(words) for words in commands("zuul/deploy.yaml")]
+    assert ping.timeout < secret["secret"]["oidc"]["ttl"]
+    (ping,) = [build_parser().parse_args(words) for words in commands("github-actions.yml") if words[0] == "ping"]
+    assert ping.timeout < 300, "GitHub's tokens live for five minutes"
+
+
 def test_zuul_runs_after_review_with_an_audience():
     secret, job, project = yaml.safe_load(text_of("zuul/zuul.yaml"))
     assert secret["secret"]["oidc"]["claims"] == {"aud": "pingee:production"}
