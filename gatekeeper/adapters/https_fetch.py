@@ -1,8 +1,8 @@
 """One request over HTTPS, small: what the issuer of tokens publishes, or answers. h11 and trio alone, a new connection each time.
 
 No redirect is followed, no proxy taken from the environment, and no credential sent but the one that a `post` is given. The name is
-resolved once and connected to by address; link-local addresses are refused, where clouds keep their credentials. The answer is bounded in bytes
-and comes uncompressed.
+resolved once and connected to by address, the next where one does not answer; link-local addresses are refused, where clouds keep their
+credentials. The answer is bounded in bytes and comes uncompressed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ from gatekeeper.ports.errors import Unavailable
 MAX_ANSWER: Final = 1024 * 1024
 MAX_HEAD: Final = 16 * 1024
 TIMEOUT_S: Final = 5.0
+ADDRESSES: Final = 4
+"""of one name, tried in the resolver's order"""
 _CHUNK: Final = 16 * 1024
 _OK: Final = frozenset({200, 201})
 _CAUSE: Final = "identity-unavailable"
@@ -80,7 +83,7 @@ class HttpsFetch:
             await trio.aclose_forcefully(stream)
 
     async def _connected(self, host: str, port: int) -> trio.SSLStream[trio.SocketStream]:
-        plain = await trio.open_tcp_stream(await _address(host, port), port)
+        plain = await _reached(await _addresses(host, port), port)
         stream = trio.SSLStream(plain, self._tls, server_hostname=host, https_compatible=True)
         try:
             await stream.do_handshake()
@@ -90,12 +93,20 @@ class HttpsFetch:
         return stream
 
 
-async def _address(host: str, port: int) -> str:
+async def _addresses(host: str, port: int) -> list[str]:
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [str(entry[4][0]) for entry in found]
     if any(_refused(address) for address in addresses):
         raise Unavailable(_CAUSE, "the issuer's name leads to an address that is never asked")
-    return addresses[0]
+    return addresses[:ADDRESSES]
+
+
+async def _reached(addresses: list[str], port: int) -> trio.SocketStream:
+    """A connection to the first that answers in its share of the time: one server of several may be down."""
+    for address in addresses:
+        with trio.move_on_after(TIMEOUT_S / (len(addresses) + 1)), suppress(OSError):
+            return await trio.open_tcp_stream(address, port)
+    raise OSError("no address answers")
 
 
 def _refused(text: str) -> bool:

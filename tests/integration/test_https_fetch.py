@@ -145,6 +145,43 @@ async def test_a_name_that_leads_to_the_clouds_own_address_is_not_asked(certific
     await unavailable(HttpsFetch(certificates / "ca.pem"), "https://issuer.example/keys", "never asked")
 
 
+@pytest.mark.parametrize("first", ["refuses", "is silent"])
+async def test_the_next_address_of_a_name_is_asked_where_one_does_not_answer(certificates, monkeypatch, first):
+    asked, connect = [], trio.open_tcp_stream
+
+    async def look_up(*_, **__):
+        return [(2, 1, 6, "", (address, 443)) for address in ("127.0.0.9", "127.0.0.1")]
+
+    async def open_stream(address, port):
+        asked.append(address)
+        if address == "127.0.0.9":
+            if first == "refuses":
+                raise OSError("refused")
+            await trio.sleep_forever()
+        return await connect(address, port)
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(trio, "open_tcp_stream", open_stream)
+    async with issuer(certificates) as at:
+        assert await HttpsFetch(certificates / "ca.pem").fetch(at.url) == b"{}"
+    assert asked == ["127.0.0.9", "127.0.0.1"]
+
+
+async def test_a_name_without_an_address_that_answers_is_no_connection(certificates, monkeypatch):
+    async def look_up(*_, **__):
+        return [(2, 1, 6, "", (f"127.0.0.{number}", 443)) for number in range(1, 9)]
+
+    async def refuse(address, _port):
+        asked.append(address)
+        raise OSError("refused")
+
+    asked = []
+    monkeypatch.setattr(trio.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(trio, "open_tcp_stream", refuse)
+    await unavailable(HttpsFetch(certificates / "ca.pem"), "https://issuer.example/keys", "no connection")
+    assert len(asked) == https_fetch.ADDRESSES
+
+
 # the API on fetched keys
 
 
