@@ -7,6 +7,7 @@ credentials. The answer is bounded in bytes and comes uncompressed.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import ssl
@@ -41,10 +42,15 @@ class OtherStatus(Unavailable):
 
 
 class HttpsFetch:
-    """`ports.keys.KeyFetch`, trusting the CAs of a PEM file, or the system's. Raises `OSError` where the file cannot be read."""
+    """`ports.keys.KeyFetch`, trusting the CAs of a PEM file, or the system's. Raises `OSError`, which names the file, where it cannot be used."""
 
     def __init__(self, ca_file: Path | None) -> None:
-        self._tls = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        try:
+            self._tls = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        except ssl.SSLError:
+            raise OSError(errno.EINVAL, "holds no certificate in PEM", str(ca_file)) from None
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(ca_file)) from None
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._tls.set_alpn_protocols(["http/1.1"])
 

@@ -119,6 +119,16 @@ async def test_a_certificate_of_another_authority_or_name_is_no_connection(certi
         assert at.heard in ([], [b""])
 
 
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), ("none", "holds no certificate in PEM")])
+def test_a_ca_file_that_cannot_be_used_is_named(tmp_path, content, words):
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(OSError, match=words) as caught:
+        HttpsFetch(file)
+    assert caught.value.filename == str(file)
+
+
 @pytest.mark.parametrize("url", ["http://localhost/keys", "file:///etc/passwd", "https:///keys"])
 async def test_nothing_but_https_is_asked(certificates, url):
     await unavailable(HttpsFetch(certificates / "ca.pem"), url, "no connection")
