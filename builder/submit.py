@@ -33,6 +33,9 @@ PART: Final = 16 << 20
 _ANSWER: Final = 1 << 20
 _CHUNK: Final = 1 << 18
 _LONGEST_WAIT_S: Final = 10.0
+_ANSWER_S: Final = 30.0
+_STORED_S: Final = 60.0
+"""Until a blob is answered: the gatekeeper hashes and stores all of it first, and closes a connection that is silent for longer."""
 _MAX_CHAIN: Final = 64 * 1024
 
 
@@ -165,7 +168,7 @@ class _Door:
         for attempt in range(1, ATTEMPTS + 1):
             last = attempt == ATTEMPTS
             try:
-                answer = self._client.request(method, path, content=_content(body, part), headers=_headers(body, part))
+                answer = self._client.request(method, path, content=_content(body, part), headers=_headers(body, part), timeout=_timeout(body))
             except httpx2.TransportError as error:
                 if _untrusted(error):
                     raise BuildFault("instance-untrusted", f"instance {self.name} shows a certificate that its CA file does not hold for") from None
@@ -196,7 +199,6 @@ def _connection(instance: Instance, token: str) -> Iterator[_Door]:
         verify=context,
         trust_env=False,
         follow_redirects=False,
-        timeout=httpx2.Timeout(30.0, connect=10.0),
         headers={"Authorization": f"Bearer {token}", "User-Agent": "pingee-builder"},
     ) as client:
         yield _Door(instance.name, client)
@@ -207,6 +209,10 @@ def _content(body: bytes | Blob, part: tuple[int, int] | None) -> bytes | Iterat
         return body
     first, end = part or (0, body.size)
     return body.source[first:end] if isinstance(body.source, bytes) else _chunks(body.source, first, end)
+
+
+def _timeout(body: bytes | Blob) -> httpx2.Timeout:
+    return httpx2.Timeout(_ANSWER_S, connect=10.0, read=_STORED_S if isinstance(body, Blob) else _ANSWER_S)
 
 
 def _headers(body: bytes | Blob, part: tuple[int, int] | None) -> dict[str, str]:

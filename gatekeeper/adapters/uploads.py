@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar, TypeVarTuple
 
@@ -94,10 +95,11 @@ class DirectoryUploads:
     def _make_room(self) -> None:
         kept = 0
         for path in self._directory.iterdir():
-            if path.stat().st_mtime < time.time() - KEPT_S:
-                path.unlink(missing_ok=True)
-            else:
-                kept += 1
+            with suppress(FileNotFoundError):  # another's, which was finished in between
+                if path.lstat().st_mtime < time.time() - KEPT_S:
+                    path.unlink()
+                else:
+                    kept += 1
         if kept >= MAX_OPEN:
             raise Unavailable("unavailable", "too many uploads are unfinished: go on with one of them, or ask again later")
 

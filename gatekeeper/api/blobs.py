@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -52,6 +53,8 @@ class BlobDoor:
     """bytes of one blob"""
     uploads: UploadShelf | None = None
     """None: blobs are taken at once only"""
+    finishing: dict[str, trio.Lock] = field(default_factory=dict)
+    """uploads whose bytes are complete and go to the store"""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an upload, or pass the request on."""
@@ -100,22 +103,39 @@ class BlobDoor:
         if part.size > self.max_blob:
             raise ApiError("too-large", f"a blob has at most {self.max_blob} bytes here")
         try:
-            offset = await self.uploads.offset(name)
             if part.first is not None:
                 offset = await self.uploads.append(name, part.first, chunks, max_bytes=part.last + 1)
-            elif offset != part.size:
-                raise WrongOffset(offset)
+                if offset < part.size:
+                    return 202, {"offset": offset}
+            async with self._alone(name):
+                return 201, {"size": await self._finish(self.uploads, name, who, artifact, blob, part.size)}
         except WrongOffset as wrong:
             raise ApiError("range-not-satisfiable", f"the bytes end at {wrong.offset}: send what follows") from None
-        if offset < part.size:
-            return 202, {"offset": offset}
+
+    async def _finish(self, uploads: UploadShelf, name: str, who: Caller, artifact: Digest, blob: Digest, size: int) -> int:
+        offset = await uploads.offset(name)
+        if offset == 0 and await self.parts.artifacts.size(blob) == size:
+            return size  # finished before: whoever asked then may have waited for the answer no longer
+        if offset != size:
+            raise WrongOffset(offset)
         try:
-            size = await accept_blob(self.parts, who, artifact, blob, self.uploads.read(name), max_bytes=self.max_blob)
+            stored = await accept_blob(self.parts, who, artifact, blob, uploads.read(name), max_bytes=self.max_blob)
         except BlobDiffers:
-            await self.uploads.drop(name)  # going on with wrong bytes makes no right ones
+            await uploads.drop(name)  # going on with wrong bytes makes no right ones
             raise
-        await self.uploads.drop(name)
-        return 201, {"size": size}
+        await uploads.drop(name)
+        return stored
+
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        """A blob goes to the store once at a time: who asks again while it does waits for that."""
+        lock = self.finishing.setdefault(name, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self.finishing.pop(name, None)
 
 
 @dataclass(frozen=True)
@@ -132,6 +152,8 @@ def _parse_range(text: str) -> _Part:
     if found is None:
         raise ApiError("bad-request", "a part needs the header Content-Range: bytes FIRST-LAST/SIZE, or bytes */SIZE to finish")
     size = int(found["size"])
+    if size == 0:
+        raise ApiError("bad-request", "an empty blob has no parts: send it by PUT")
     if found["first"] is None:
         return _Part(None, size - 1, size)
     part = _Part(int(found["first"]), int(found["last"]), size)

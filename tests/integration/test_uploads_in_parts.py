@@ -14,6 +14,7 @@ from builder.fault import BuildFault
 from builder.outputs import Blob
 from gatekeeper.adapters import uploads as adapter
 from gatekeeper.adapters.uploads import open_uploads
+from gatekeeper.api.listen import READ_TIMEOUT_S
 from gatekeeper.model.digest import digest_hex, digest_of
 from gatekeeper.ports.artifacts import BlobTooLarge
 from gatekeeper.ports.errors import Unavailable
@@ -102,6 +103,40 @@ async def test_what_is_complete_and_was_not_stored_is_finished_later(api, shelf)
     assert names(shelf) == []
 
 
+async def test_a_blob_goes_to_the_store_once_and_whoever_asks_again_waits_for_that(api, shelf, monkeypatch):
+    path, go_on, began, put = await door(api, DIGEST), trio.Event(), [], api.house.artifacts.put
+    answers = []
+
+    async def slow(*args, **named):
+        began.append(args[0])
+        await go_on.wait()
+        return await put(*args, **named)
+
+    async def ask(data, where):
+        answers.append((await part(api, path, data, where)).status)
+
+    monkeypatch.setattr(api.house.artifacts, "put", slow)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, DATA, "bytes 0-2999/3000")
+        await until(lambda: began)
+        for _ in range(2):
+            nursery.start_soon(ask, b"", "bytes */3000")
+        await until(lambda: api.app._app.finishing[NAME].statistics().tasks_waiting == 2)
+        go_on.set()
+    assert answers == [201] * 3
+    assert began == [DIGEST]
+    assert (names(shelf), api.app._app.finishing) == ([], {})
+
+
+async def test_what_was_finished_is_finished(api, shelf):
+    path = await door(api, DIGEST)
+    assert (await part(api, path, DATA, "bytes 0-2999/3000")).status == 201
+    assert (await part(api, path, b"", "bytes */3000")).status == 201, "the first answer may have been lost"
+    (await part(api, path, b"", "bytes */2999")).refused(416, "range-not-satisfiable")
+    (await part(api, path, b"", "bytes */0")).refused(400, "bad-request")
+    assert names(shelf) == []
+
+
 @pytest.mark.parametrize("where", [None, "", "bytes", "bytes 0-2999", "bytes 0-2999/*", "bytes -5/3000", "bytes 10-9/3000", "bytes 0-3000/3000", "items 0-1/3000", "bytes 0-1/3000,5", "bytes 0-1/1" + "0" * 20])
 async def test_a_range_that_names_no_part_is_refused(api, shelf, where):
     (await part(api, await door(api, DIGEST), b"x", where) if where is not None else await api.ask("PATCH", await door(api, DIGEST), api.run_token(), body=b"x")).refused(400, "bad-request")
@@ -174,6 +209,20 @@ async def test_the_builder_finishes_what_is_complete(api, shelf, small_parts):
     assert api.house.artifacts.blobs[DIGEST] == DATA
 
 
+async def test_the_builder_waits_for_a_blob_as_long_as_the_gatekeeper_may_take(api, small_parts, monkeypatch):
+    waited, request = {}, httpx2.Client.request
+
+    def noted(client, method, path, **named):
+        waited[method] = named["timeout"].read
+        return request(client, method, path, **named)
+
+    monkeypatch.setattr(httpx2.Client, "request", noted)
+    await upload(api, Blob(DIGEST, len(DATA), DATA), await door(api, DIGEST))
+    small = b"x" * 10
+    await upload(api, Blob(digest_of(small), 10, small), await door(api, digest_of(small)))
+    assert waited == {"PATCH": READ_TIMEOUT_S, "PUT": READ_TIMEOUT_S}
+
+
 async def test_the_builder_gives_up_on_a_gatekeeper_that_takes_nothing(api, shelf, small_parts, monkeypatch):
     async def nothing(*_args: object, **_options: object) -> int:
         raise WrongOffset(0)
@@ -201,6 +250,13 @@ async def test_unfinished_uploads_are_bounded_in_number_and_in_time(shelf, monke
     os.utime(shelf._directory / "0", (1, 1))
     assert await shelf.append("2", 0, chunks(b"a"), max_bytes=3) == 1
     assert names(shelf) == ["1", "2"]
+
+
+async def test_an_upload_that_is_finished_meanwhile_disturbs_no_new_one(shelf, monkeypatch):
+    await shelf.append("1", 0, chunks(b"a"), max_bytes=1)
+    gone = [*shelf._directory.iterdir(), shelf._directory / "2"]
+    monkeypatch.setattr(type(shelf._directory), "iterdir", lambda _: iter(gone))
+    assert await shelf.append("3", 0, chunks(b"a"), max_bytes=1) == 1
 
 
 async def test_the_shelf_takes_no_more_than_it_is_told_and_says_where_it_is(shelf):
