@@ -23,6 +23,8 @@ Ts = TypeVarTuple("Ts")
 
 MAX_OPEN: Final = 32
 """Unfinished blobs at once; with the largest blob, this bounds the disk that they take."""
+MAX_OF_ONE: Final = 8
+"""of them with one first part of the name, up to the first dash: whoever leaves uploads unfinished leaves room for others"""
 KEPT_S: Final = 3600.0
 STEP_S: Final = 60.0
 CHUNK: Final = 1024 * 1024
@@ -77,7 +79,7 @@ class DirectoryUploads:
 
     def _open(self, path: Path, start: int) -> BinaryIO:
         if not path.exists():
-            self._make_room()
+            self._make_room(path.name)
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,15 +94,15 @@ class DirectoryUploads:
             raise
         return file
 
-    def _make_room(self) -> None:
-        kept = 0
+    def _make_room(self, name: str) -> None:
+        kept: list[str] = []
         for path in self._directory.iterdir():
             with suppress(FileNotFoundError):  # another's, which was finished in between
                 if path.lstat().st_mtime < time.time() - KEPT_S:
                     path.unlink()
                 else:
-                    kept += 1
-        if kept >= MAX_OPEN:
+                    kept.append(path.name.partition("-")[0])
+        if len(kept) >= MAX_OPEN or kept.count(name.partition("-")[0]) >= MAX_OF_ONE:
             raise Unavailable("unavailable", "too many uploads are unfinished: go on with one of them, or ask again later")
 
     async def _cross(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:

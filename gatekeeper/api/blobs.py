@@ -21,7 +21,7 @@ from gatekeeper.deploy.intake import accept_blob, demand_wanted
 from gatekeeper.deploy.parts import Parts
 from gatekeeper.model.caller import Caller
 from gatekeeper.model.canonical import encode_canonical
-from gatekeeper.model.digest import Digest, digest_hex
+from gatekeeper.model.digest import Digest, digest_hex, digest_of
 from gatekeeper.model.strictjson import JsonValue
 from gatekeeper.ports.artifacts import BlobDiffers
 from gatekeeper.ports.uploads import UploadShelf, WrongOffset
@@ -95,8 +95,8 @@ class BlobDoor:
     ) -> tuple[int, dict[str, JsonValue]]:
         if self.uploads is None:
             raise ApiError("method-not-allowed")
-        await demand_wanted(self.parts, who, artifact, blob)
-        name = f"{digest_hex(artifact)}-{digest_hex(blob)}"
+        project = await demand_wanted(self.parts, who, artifact, blob)
+        name = f"{digest_hex(digest_of(project.encode()))}-{digest_hex(artifact)}-{digest_hex(blob)}"
         if method == "GET":
             return 200, {"offset": await self.uploads.offset(name)}
         part = _parse_range(content_range)

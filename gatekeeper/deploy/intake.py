@@ -171,8 +171,8 @@ async def accept_blob(parts: Parts, caller: Caller, artifact: Digest, digest: Di
     return await parts.artifacts.put(digest, chunks, max_bytes=max_bytes)
 
 
-async def demand_wanted(parts: Parts, caller: Caller, artifact: Digest, digest: Digest) -> None:
-    """Raises `CallRefused` unless the caller is a run of the artifact's project and commit, and a statement about it names the blob."""
+async def demand_wanted(parts: Parts, caller: Caller, artifact: Digest, digest: Digest) -> str:
+    """The artifact's project. Raises `CallRefused` unless the caller is a run of it and of the artifact's commit, and a statement names the blob."""
     if not isinstance(caller, RunCaller):
         raise CallRefused("not-authorised", "blobs come with the token of their run")
     record = await parts.statements.artifact(artifact, viewer_of(caller))
@@ -180,6 +180,7 @@ async def demand_wanted(parts: Parts, caller: Caller, artifact: Digest, digest: 
         raise CallRefused("unknown-manifest", "no such artifact manifest")
     if digest not in await _named_blobs(parts, record, viewer_of(caller)):
         raise CallRefused("not-found", "no accepted statement about this artifact names that blob")
+    return record.project
 
 
 async def _named_blobs(parts: Parts, record: ArtifactRecord, viewer: Viewer) -> frozenset[Digest]:

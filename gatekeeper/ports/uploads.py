@@ -19,7 +19,8 @@ class WrongOffset(PortError):
 class UploadShelf(Protocol):
     """Unfinished blobs by name, of this replica alone. Nothing of them is hashed or believed. Raises `Unavailable` where there is no room.
 
-    What nobody adds to is forgotten after a while, and all of it may be lost: the sender then begins again.
+    What stands in a name before its first dash is whose it is: nobody's uploads take all the room. What nobody adds to is
+    forgotten after a while, and all of it may be lost: the sender then begins again.
     """
 
     async def offset(self, name: str) -> int:

@@ -19,6 +19,7 @@ from gatekeeper.model.digest import digest_hex, digest_of
 from gatekeeper.ports.artifacts import BlobTooLarge
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.ports.uploads import WrongOffset
+from tests.fakes import signing
 from tests.fakes.api import Stream, running_api, until
 from tests.integration.test_api_streams_and_uploads import door
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 DATA = os.urandom(3000)
 DIGEST = digest_of(DATA)
-NAME = f"{digest_hex(DIGEST)}-{digest_hex(DIGEST)}"
+NAME = f"{digest_hex(digest_of(signing.PROJECT.encode()))}-{digest_hex(DIGEST)}-{digest_hex(DIGEST)}"
 
 
 @pytest.fixture
@@ -250,6 +251,16 @@ async def test_unfinished_uploads_are_bounded_in_number_and_in_time(shelf, monke
     os.utime(shelf._directory / "0", (1, 1))
     assert await shelf.append("2", 0, chunks(b"a"), max_bytes=3) == 1
     assert names(shelf) == ["1", "2"]
+
+
+async def test_one_project_leaves_room_for_the_others(shelf):
+    for number in range(adapter.MAX_OF_ONE):
+        await shelf.append(f"a-{number}", 0, chunks(b"a"), max_bytes=1)
+    with pytest.raises(Unavailable, match="too many uploads are unfinished"):
+        await shelf.append("a-9", 0, chunks(b"a"), max_bytes=1)
+    assert await shelf.append("a-0", 1, chunks(b"b"), max_bytes=2) == 2, "what is under way goes on"
+    assert await shelf.append("b-0", 0, chunks(b"a"), max_bytes=1) == 1
+    assert adapter.MAX_OF_ONE < adapter.MAX_OPEN
 
 
 async def test_an_upload_that_is_finished_meanwhile_disturbs_no_new_one(shelf, monkeypatch):
