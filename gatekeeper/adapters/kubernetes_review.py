@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import trio
+
+from gatekeeper.crossing import in_thread
 from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.strictjson import MalformedJson, parse_object
 from gatekeeper.ports.errors import Denied, Unavailable, Untrustworthy
@@ -21,6 +24,9 @@ from gatekeeper.ports.tokenreview import ClusterAddress, Workload
 from .https_fetch import HttpsFetch, OtherStatus
 
 MAX_REVIEW: Final = 256 * 1024
+READERS: Final = 4
+READ_S: Final = 2.0
+"""for the credential: whoever renews it may keep it on a file system that is away"""
 _MAX_CREDENTIAL: Final = 16 * 1024
 _PATH: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 _POD: Final = "authentication.kubernetes.io/pod-uid"
@@ -33,15 +39,17 @@ class KubernetesReview:
 
     def __init__(self, clusters: Mapping[str, ClusterAddress]) -> None:
         self._clusters = {name: (cluster, HttpsFetch(cluster.ca_file)) for name, cluster in clusters.items()}
+        self._readers = trio.CapacityLimiter(READERS)
 
     async def review(self, issuer: str, token: str, audience: str) -> Workload | None:
         """See `TokenReview`."""
         if issuer not in self._clusters:
             raise Unavailable(_CAUSE, f"the gatekeeper's configuration has no [clusters.{issuer}] to ask whether the token's pod lives")
         cluster, https = self._clusters[issuer]
+        credential = await self._credential(cluster.token_file)
         question = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token, "audiences": [audience]}}
         try:
-            answer = await https.post(cluster.url + _PATH, json.dumps(question).encode(), credential=_credential(cluster.token_file))
+            answer = await https.post(cluster.url + _PATH, json.dumps(question).encode(), credential=credential)
         except OtherStatus as error:
             if error.status in _REFUSALS:
                 raise Denied(_CAUSE, f"the cluster answers our own credential with HTTP {error.status}: it may not create tokenreviews") from None
@@ -50,6 +58,12 @@ class KubernetesReview:
             return _read(answer, audience)
         except (MalformedJson, FieldError) as error:
             raise Untrustworthy(_CAUSE, f"the cluster's answer is no TokenReview: {type(error).__name__}") from None
+
+    async def _credential(self, file: Path) -> str:
+        try:
+            return await in_thread(_credential, file, deadline_s=READ_S, limiter=self._readers)
+        except trio.TooSlowError:
+            raise Unavailable(_CAUSE, "our credential for the cluster cannot be read in time") from None
 
 
 def _read(answer: bytes, audience: str) -> Workload | None:

@@ -4,11 +4,13 @@ The API server is a fake of ours that knows accounts, pods and its own key; a re
 """
 
 import json
+import os
+import threading
 
 import pytest
 
 from clients.demo.certificate import make_certificate
-from gatekeeper.adapters import https_fetch
+from gatekeeper.adapters import https_fetch, kubernetes_review
 from gatekeeper.adapters.kubernetes_review import KubernetesReview
 from gatekeeper.ports.errors import Denied, Unavailable, Untrustworthy
 from gatekeeper.ports.tokenreview import ClusterAddress, Workload
@@ -205,3 +207,20 @@ async def test_an_answer_without_end_is_left(server, certificates, token_file, m
     server.answer = b"HTTP/1.1 201 Created\r\n\r\n" + b"x" * 100_000
     with pytest.raises(Unavailable, match="more than 10000 bytes"):
         await review_at(server, certificates, token_file).review("kubernetes", changed("kubernetes"), AUDIENCE)
+
+
+async def test_a_credential_that_cannot_be_read_in_time_holds_nobody_else_up(server, certificates, tmp_path, monkeypatch):
+    monkeypatch.setattr(kubernetes_review, "READ_S", 0.2)
+    away = tmp_path / "away"
+    os.mkfifo(away)  # like a file of a file system that is away: opening it waits
+    back = threading.Timer(30, lambda: os.close(os.open(away, os.O_WRONLY)))
+    back.start()
+    try:
+        with pytest.raises(Unavailable, match="cannot be read in time"):
+            await review_at(server, certificates, away).review("kubernetes", changed("kubernetes"), AUDIENCE)
+        assert server.cluster.asked == 0
+        assert back.is_alive(), "the event loop did not wait for it"
+    finally:
+        back.cancel()
+        back.join()
+        os.close(os.open(away, os.O_RDWR))  # lets the thread go
