@@ -58,7 +58,6 @@ class PlatformBuilder:
     projects: Mapping[str, str]
     """our name of a project -> the platform's number"""
 
-
     def __post_init__(self) -> None:
         if _BUILDER_ID.fullmatch(self.builder_id) is None or not all(map(_PROJECT.fullmatch, self.projects)):
             raise ValueError(f"{self.builder_id}: not a builder id, or a project that is not a name")
@@ -89,6 +88,9 @@ class ForeignPlatform:
             raise ValueError(f"{self.name}: keys are pinned or fetched, one of them")
         if not self.audiences or not self.algorithms or not self.builders:
             raise ValueError(f"{self.name}: empty means no: audiences, algorithms and builders have to be named")
+        places = [(builder.builder_id, project) for builder in self.builders for project in builder.projects]
+        if twice := [place for place in places if places.count(place) > 1]:
+            raise ValueError(f"{self.name}: {twice[0][0]} has two definitions for {twice[0][1]}, and one role: give the second an id of its own")
 
 
 def platform_steps(

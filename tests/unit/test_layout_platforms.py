@@ -74,3 +74,11 @@ def test_a_layout_without_platforms_has_none(tmp_path):
 def test_what_a_platform_may_not_say(tmp_path, old, new, words):
     with pytest.raises(BadLayout, match=words):
         read(tmp_path, GOOD + GITLAB.replace(old, new, 1))
+
+
+def test_two_definitions_of_one_builder_for_one_project_are_refused(tmp_path):
+    second = GITLAB[GITLAB.index("[[platforms") :].replace("refs/heads/main", "refs/heads/stable")
+    with pytest.raises(BadLayout, match="has two definitions for hello, and one role"):
+        read(tmp_path, GOOD + GITLAB + second)
+    other = second.replace("group/hello\"", "group/hello-stable\"")
+    assert len(read(tmp_path, GOOD + GITLAB + other).foreign[0].builders) == 2
