@@ -2,8 +2,8 @@
 
 oras by itself reads the user's docker configuration, sends a password to whatever realm a registry names, follows redirects with it, waits for
 ever, sleeps between tries, reads whole answers into memory, logs the registry's own words and checks no digest. Of it serve here the names of
-things (`Container`), how a blob is asked for, and the steps of a chunked upload; each of its requests goes through `_Provider.do_request`, which
-is ours. Bytes that come back are worth nothing until the caller has hashed them.
+things (`Container`) and the steps of a chunked upload; each of its requests goes through `_Provider.do_request`, which is ours. Bytes
+that come back are worth nothing until the caller has hashed them.
 
 Specification: OCI distribution 1.1; token authentication as in distribution's docs/spec/auth/token.
 """
