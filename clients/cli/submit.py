@@ -19,6 +19,7 @@ from builder.outputs import Blob
 from builder.statement import Run, Source, Subject, manifest_statement, provenance_statement, test_result_statement
 from builder.submit import Instance, Submission, request_certificate
 from builder.submit import submit as send
+from gatekeeper.hidden import hide_memory
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.moment import MalformedMoment, Moment, moment, parse_moment
 from gatekeeper.model.reason import REASONS, Effect
@@ -39,6 +40,7 @@ _NAME: Final = "gatekeeper"
 
 def submit(arguments: Namespace) -> Exit:
     """Sign and submit; or, with `--bundle`, submit what another signer signed."""
+    hide_memory()  # on a machine that other jobs use, too
     try:
         return _submit_signed(arguments) if arguments.bundle else _submit(arguments)
     except BuildFault as fault:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import builder.cli
+import clients.cli.main
+import clients.cli.submit
 import clients.doorkeeper.cli
 import clients.doorkeeper.host
 import gatekeeper.command
@@ -82,8 +84,9 @@ class Called(Exception):
         (clients.doorkeeper.cli, lambda: clients.doorkeeper.cli.main(["--dir", "/nonexistent", "status"])),
         (clients.doorkeeper.host, lambda: clients.doorkeeper.host.main()),
         (builder.cli, lambda: builder.cli.main(["run", "/nonexistent", "0" * 40])),
+        (clients.cli.submit, lambda: clients.cli.main.main(["submit", "/nonexistent"])),
     ],
-    ids=["gatekeeper", "doorkeeper", "host", "builder"],
+    ids=["gatekeeper", "doorkeeper", "host", "builder", "submit"],
 )
 def test_every_program_that_holds_a_secret_hides_before_anything_else(module, start, monkeypatch):
     called = []
