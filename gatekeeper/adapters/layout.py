@@ -11,14 +11,11 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
+from collections.abc import AsyncIterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar, TypeVarTuple
 
-import trio
-
-from gatekeeper.crossing import in_thread
 from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.digest import Digest, digest_hex, parse_digest
 from gatekeeper.model.strictjson import JsonValue, MalformedJson, parse_object
@@ -26,6 +23,7 @@ from gatekeeper.model.uris import OCI_INDEX
 from gatekeeper.ports.artifacts import BlobDiffers, BlobMissing, BlobTooLarge
 from gatekeeper.ports.errors import Unavailable
 
+from .disk import HASH_S, Disk
 from .incoming import Incoming, remove_leftovers
 from .manifests import MAX_MANIFEST, demand_as_listed, subject_of
 
@@ -34,10 +32,6 @@ Ts = TypeVarTuple("Ts")
 
 CHUNK: Final = 1024 * 1024
 MAX_INDEX: Final = 64 * 1024 * 1024
-STEP_S: Final = 60.0
-"""One write of a chunk, one flush, or one change of the index; a disk slower than this is unavailable."""
-HASH_S: Final = 600.0
-"""Hashing a whole blob again."""
 
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _EMPTY_INDEX: Final = encode_canonical({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []})
@@ -46,43 +40,30 @@ _EMPTY_INDEX: Final = encode_canonical({"schemaVersion": 2, "mediaType": OCI_IND
 class LayoutStore:
     """`ports.artifacts.ArtifactStore` on the layout in one directory. Made by `open_layout`."""
 
-    def __init__(self, directory: Path, limiter: trio.CapacityLimiter) -> None:
+    def __init__(self, directory: Path, disk: Disk) -> None:
         self._directory = directory
         self._blobs = directory / "blobs" / "sha256"
-        self._limiter = limiter
+        self._disk = disk
 
     async def put(self, digest: Digest, chunks: AsyncIterable[bytes], *, max_bytes: int) -> int:
         """See `ArtifactStore.put`. Chunks that are an asynchronous generator are closed, also where they were not taken to the end."""
         path = self._path(digest)
-        with trio.CancelScope(shield=True):  # a file made in an abandoned thread would be nobody's to remove
-            incoming = await self._cross(Incoming, self._blobs)
-        try:
-            async for chunk in chunks:
-                if incoming.size + len(chunk) > max_bytes:
-                    raise BlobTooLarge("too-large", f"more than {max_bytes} bytes")
-                await self._cross(incoming.write, chunk)
-            if incoming.digest() != digest:
-                raise BlobDiffers("digest-mismatch", "the bytes are not those of the digest")
-            await self._cross(incoming.keep, path)
-        finally:
-            # Unlinking one name is quick, and must happen also when the caller was cancelled.
-            incoming.discard()
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
-        return incoming.size
+        async with self._disk.receive(self._blobs, digest, chunks, max_bytes=max_bytes) as incoming:
+            await self._disk.step(incoming.keep, path)
+            return incoming.size
 
     async def size(self, digest: Digest) -> int | None:
         """See `ArtifactStore.size`."""
-        return await self._cross(_size, self._path(digest))
+        return await self._disk.step(_size, self._path(digest))
 
     async def read(self, digest: Digest, *, max_bytes: int) -> bytes:
         """See `ArtifactStore.read`."""
-        return await self._cross(_read, self._path(digest), digest, max_bytes)
+        return await self._disk.step(_read, self._path(digest), digest, max_bytes)
 
     async def local(self, digest: Digest) -> Path:
         """See `ArtifactStore.local`. The file is read-only; whoever sends it hashes what was sent."""
         path = self._path(digest)
-        await self._cross(_check, path, digest, deadline_s=HASH_S)
+        await self._disk.step(_check, path, digest, deadline_s=HASH_S)
         return path
 
     async def list_manifest(self, digest: Digest, *, media_type: str, artifact_type: str | None, subject: Digest | None = None) -> None:
@@ -91,22 +72,14 @@ class LayoutStore:
         Raises `BlobMissing`, `BlobDiffers` where the manifest is not there whole, or names another subject.
         """
         subject = None if subject is None else parse_digest(subject)
-        await self._cross(self._list, parse_digest(digest), media_type, artifact_type, subject)
+        await self._disk.step(self._list, parse_digest(digest), media_type, artifact_type, subject)
 
     async def referrers(self, subject: Digest) -> list[Digest]:
         """Manifests in the index whose `subject` is this digest, in the order they were listed (OCI distribution, referrers)."""
-        return await self._cross(self._referrers, parse_digest(subject), deadline_s=HASH_S)
+        return await self._disk.step(self._referrers, parse_digest(subject), deadline_s=HASH_S)
 
     def _path(self, digest: Digest) -> Path:
         return self._blobs / digest_hex(parse_digest(digest))
-
-    async def _cross(self, fn: Callable[[*Ts], T], *args: *Ts, deadline_s: float = STEP_S) -> T:
-        try:
-            return await in_thread(fn, *args, deadline_s=deadline_s, limiter=self._limiter)
-        except trio.TooSlowError:
-            raise Unavailable("registry-unavailable", "the artifact directory is too slow") from None
-        except OSError as error:
-            raise _unavailable(error) from None
 
     def _list(self, digest: Digest, media_type: str, artifact_type: str | None, subject: Digest | None) -> None:
         data = _read(self._path(digest), digest, MAX_MANIFEST)
@@ -138,14 +111,9 @@ async def open_layout(directory: Path, *, threads: int = 8) -> LayoutStore:
     `threads` bounds how many calls touch the disk at once. Raises `Unavailable("registry-unavailable")`, also where the directory holds
     something else than an image layout 1.0.0.
     """
-    limiter = trio.CapacityLimiter(threads)
-    try:
-        await in_thread(_prepare, directory, deadline_s=STEP_S, limiter=limiter)
-    except trio.TooSlowError:
-        raise Unavailable("registry-unavailable", "the artifact directory is too slow") from None
-    except OSError as error:
-        raise _unavailable(error) from None
-    return LayoutStore(directory, limiter)
+    disk = Disk("the artifact directory", code="registry-unavailable", threads=threads)
+    await disk.step(_prepare, directory)
+    return LayoutStore(directory, disk)
 
 
 def _prepare(directory: Path) -> None:
@@ -239,7 +207,3 @@ def _check(path: Path, digest: Digest) -> None:
 def _compare(found: str, digest: Digest) -> None:
     if found != digest_hex(digest):
         raise BlobDiffers("digest-mismatch", f"the stored bytes are not those of {digest}: they were altered after they were written")
-
-
-def _unavailable(error: OSError) -> Unavailable:
-    return Unavailable("registry-unavailable", f"the artifact directory cannot be used: {error.strerror or type(error).__name__}")

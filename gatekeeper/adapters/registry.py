@@ -11,20 +11,20 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, TypeVarTuple
 
 import trio
 
-from gatekeeper.crossing import in_thread
 from gatekeeper.model.digest import Digest, digest_hex, digest_of, parse_digest
 from gatekeeper.model.uris import OCI_INDEX
-from gatekeeper.ports.artifacts import BlobDiffers, BlobMissing, BlobTooLarge
+from gatekeeper.ports.artifacts import BlobDiffers, BlobMissing
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.ports.registry import RegistryAddress
 
+from .disk import HASH_S, Disk
 from .incoming import Incoming, remove_leftovers
 from .manifests import MAX_MANIFEST, demand_as_listed, descriptors_of, subject_of
 from .oci import OciLink, Transient
@@ -34,9 +34,6 @@ Ts = TypeVarTuple("Ts")
 
 ASK_S: Final = 30.0
 """One question about one thing, a manifest's bytes included."""
-BLOB_S: Final = 600.0
-"""Moving a whole blob, or reading all referrers of a subject."""
-DISK_S: Final = 60.0
 KEPT_S: Final = 3600.0
 """A downloaded file that nobody has asked for since then is removed; whoever was given its path has read it long before."""
 PAUSES_S: Final = (0.2, 1.0)
@@ -48,32 +45,19 @@ TAG_TRIES: Final = 3
 class RegistryStore:
     """`ports.artifacts.ArtifactStore` in a registry. Made by `open_registry`."""
 
-    def __init__(self, link: OciLink, directory: Path, limiter: trio.CapacityLimiter, *, max_blob: int, pauses: tuple[float, ...] = PAUSES_S) -> None:
+    def __init__(self, link: OciLink, directory: Path, disk: Disk, *, max_blob: int, pauses: tuple[float, ...] = PAUSES_S) -> None:
         self._link = link
         self._directory = directory
-        self._limiter = limiter
+        self._disk = disk
         self._max_blob = max_blob
         self._pauses = pauses
         self._tagging = trio.Lock()
 
     async def put(self, digest: Digest, chunks: AsyncIterable[bytes], *, max_bytes: int) -> int:
         """See `ArtifactStore.put`. Chunks that are an asynchronous generator are closed, also where they were not taken to the end."""
-        parse_digest(digest)
-        with trio.CancelScope(shield=True):  # a file made in an abandoned thread would be nobody's to remove
-            incoming = await self._on_disk(Incoming, self._directory)
-        try:
-            async for chunk in chunks:
-                if incoming.size + len(chunk) > max_bytes:
-                    raise BlobTooLarge("too-large", f"more than {max_bytes} bytes")
-                await self._on_disk(incoming.write, chunk)
-            if incoming.digest() != digest:
-                raise BlobDiffers("digest-mismatch", "the bytes are not those of the digest")
-            await self._ask(self._link.upload, digest, incoming.path, deadline_s=BLOB_S)
-        finally:
-            incoming.discard()
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
-        return incoming.size
+        async with self._disk.receive(self._directory, parse_digest(digest), chunks, max_bytes=max_bytes) as incoming:
+            await self._ask(self._link.upload, digest, incoming.path, deadline_s=HASH_S)
+            return incoming.size
 
     async def size(self, digest: Digest) -> int | None:
         """See `ArtifactStore.size`: the registry's own word."""
@@ -86,9 +70,9 @@ class RegistryStore:
     async def local(self, digest: Digest) -> Path:
         """See `ArtifactStore.local`. What was downloaded and hashed before is hashed again here, and the registry is not asked."""
         path = self._directory / digest_hex(parse_digest(digest))
-        if not await self._on_disk(_kept, path, digest, deadline_s=BLOB_S):
-            await self._on_disk(_remove_unused, self._directory)
-            await self._ask(self._download, digest, path, deadline_s=BLOB_S)
+        if not await self._disk.step(_kept, path, digest, deadline_s=HASH_S):
+            await self._disk.step(_remove_unused, self._directory)
+            await self._ask(self._download, digest, path, deadline_s=HASH_S)
         return path
 
     async def list_manifest(self, digest: Digest, *, media_type: str, artifact_type: str | None, subject: Digest | None = None) -> None:
@@ -106,7 +90,7 @@ class RegistryStore:
 
     async def referrers(self, subject: Digest) -> list[Digest]:
         """See `ArtifactStore.referrers`. Raises `Unavailable` where the registry lists more than `MAX_REFERRERS`: some would go unseen."""
-        return await self._ask(self._referrers, parse_digest(subject), deadline_s=BLOB_S)
+        return await self._ask(self._referrers, parse_digest(subject), deadline_s=HASH_S)
 
     async def _ask(self, fn: Callable[[*Ts], T], *args: *Ts, deadline_s: float = ASK_S) -> T:
         """Run what asks the registry, again where it failed in passing; all within the deadline."""
@@ -118,20 +102,12 @@ class RegistryStore:
         ends = time.monotonic() + deadline_s
         for pause in (*self._pauses, None):
             try:
-                return await self._on_disk(run, deadline_s=max(ends - time.monotonic(), 0))
+                return await self._disk.step(run, deadline_s=max(ends - time.monotonic(), 0))
             except Transient:
                 if pause is None:
                     raise
                 await trio.sleep(pause)
         raise AssertionError  # the last pause is None
-
-    async def _on_disk(self, fn: Callable[[*Ts], T], *args: *Ts, deadline_s: float = DISK_S) -> T:
-        try:
-            return await in_thread(fn, *args, deadline_s=deadline_s, limiter=self._limiter)
-        except trio.TooSlowError:
-            raise Unavailable("registry-unavailable", "the registry or the directory for its files is too slow") from None
-        except OSError as error:
-            raise _unavailable(error) from None
 
     def _read(self, digest: Digest, max_bytes: int) -> bytes:
         data = bytearray()
@@ -193,16 +169,11 @@ async def open_registry(address: RegistryAddress, directory: Path, *, max_blob: 
     `threads` bounds how many calls are under way at once, `max_blob` the bytes of a downloaded blob. Nothing is asked of the registry here.
     Raises `Unavailable("registry-unavailable")` where the directory or the address's CA file cannot be used.
     """
-    limiter = trio.CapacityLimiter(threads)
-    store = RegistryStore(OciLink(address), directory, limiter, max_blob=max_blob)
-    try:
-        if address.ca_file is not None:
-            await in_thread(address.ca_file.read_bytes, deadline_s=DISK_S, limiter=limiter)
-        await in_thread(_prepare, directory, deadline_s=DISK_S, limiter=limiter)
-    except trio.TooSlowError:
-        raise Unavailable("registry-unavailable", "the directory for the registry's files is too slow") from None
-    except OSError as error:
-        raise _unavailable(error) from None
+    disk = Disk("the registry or the directory for its files", code="registry-unavailable", threads=threads)
+    store = RegistryStore(OciLink(address), directory, disk, max_blob=max_blob)
+    if address.ca_file is not None:
+        await disk.step(address.ca_file.read_bytes)
+    await disk.step(_prepare, directory)
     return store
 
 
@@ -239,7 +210,3 @@ def _demand(found: Digest, digest: Digest) -> None:
 
 def _tag_of(subject: Digest) -> str:
     return f"sha256-{digest_hex(subject)}"
-
-
-def _unavailable(error: OSError) -> Unavailable:
-    return Unavailable("registry-unavailable", f"the directory for the registry's files cannot be used: {error.strerror or type(error).__name__}")

@@ -6,17 +6,18 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar, TypeVarTuple
 
 import trio
 
-from gatekeeper.crossing import in_thread
 from gatekeeper.ports.artifacts import BlobTooLarge
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.ports.uploads import WrongOffset
+
+from .disk import Disk, closing
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -26,7 +27,6 @@ MAX_OPEN: Final = 32
 MAX_OF_ONE: Final = 8
 """of them with one first part of the name, up to the first dash: whoever leaves uploads unfinished leaves room for others"""
 KEPT_S: Final = 3600.0
-STEP_S: Final = 60.0
 CHUNK: Final = 1024 * 1024
 _NAME: Final = re.compile(r"[0-9a-f-]{1,200}")
 
@@ -34,43 +34,40 @@ _NAME: Final = re.compile(r"[0-9a-f-]{1,200}")
 class DirectoryUploads:
     """`ports.uploads.UploadShelf`. Made by `open_uploads`."""
 
-    def __init__(self, directory: Path, limiter: trio.CapacityLimiter) -> None:
+    def __init__(self, directory: Path, disk: Disk) -> None:
         self._directory = directory
-        self._limiter = limiter
+        self._disk = disk
 
     async def offset(self, name: str) -> int:
         """See `UploadShelf`."""
-        return await self._cross(_size, self._path(name))
+        return await self._disk.step(_size, self._path(name))
 
     async def append(self, name: str, start: int, chunks: AsyncIterable[bytes], *, max_bytes: int) -> int:
         """See `UploadShelf`. Chunks that are an asynchronous generator are closed, also where they were not taken to the end."""
-        try:
+        async with closing(chunks):
             with trio.CancelScope(shield=True):  # a file opened in an abandoned thread would stay locked
-                file = await self._cross(self._open, self._path(name), start)
+                file = await self._disk.step(self._open, self._path(name), start)
             with file:
                 ends = start
                 async for chunk in chunks:
                     if ends + len(chunk) > max_bytes:
                         raise BlobTooLarge("too-large", f"more than {max_bytes} bytes")
-                    await self._cross(_write, file, chunk)
+                    await self._disk.step(_write, file, chunk)
                     ends += len(chunk)
             return ends
-        finally:
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
         """See `UploadShelf`."""
-        file = await self._cross(self._path(name).open, "rb")
+        file = await self._disk.step(self._path(name).open, "rb")
         try:
-            while chunk := await self._cross(file.read, CHUNK):
+            while chunk := await self._disk.step(file.read, CHUNK):
                 yield chunk
         finally:
             file.close()
 
     async def drop(self, name: str) -> None:
         """See `UploadShelf`."""
-        await self._cross(_unlink, self._path(name))
+        await self._disk.step(_unlink, self._path(name))
 
     def _path(self, name: str) -> Path:
         if _NAME.fullmatch(name) is None:
@@ -105,20 +102,12 @@ class DirectoryUploads:
         if len(kept) >= MAX_OPEN or kept.count(name.partition("-")[0]) >= MAX_OF_ONE:
             raise Unavailable("unavailable", "too many uploads are unfinished: go on with one of them, or ask again later")
 
-    async def _cross(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
-        try:
-            return await in_thread(fn, *args, deadline_s=STEP_S, limiter=self._limiter)
-        except trio.TooSlowError:
-            raise Unavailable("unavailable", "the directory of unfinished uploads is too slow") from None
-        except OSError as error:
-            raise Unavailable("unavailable", f"the directory of unfinished uploads cannot be used: {error.strerror}") from None
-
 
 async def open_uploads(directory: Path, *, threads: int = 4) -> DirectoryUploads:
     """The shelf in a directory, made (0700) where there is none. Raises `Unavailable`."""
-    uploads = DirectoryUploads(directory, trio.CapacityLimiter(threads))
-    await uploads._cross(_prepare, directory)  # noqa: SLF001 -- its own maker
-    return uploads
+    disk = Disk("the directory of unfinished uploads", code="unavailable", threads=threads)
+    await disk.step(_prepare, directory)
+    return DirectoryUploads(directory, disk)
 
 
 def _prepare(directory: Path) -> None:

@@ -17,6 +17,7 @@ import trio
 
 from clients.demo.certificate import make_certificate
 from gatekeeper.adapters import registry
+from gatekeeper.adapters.disk import Disk
 from gatekeeper.adapters.oci import OciLink, Transient
 from gatekeeper.adapters.registry import RegistryStore, open_registry
 from gatekeeper.model.digest import digest_hex, digest_of
@@ -61,7 +62,7 @@ def opened(fake, certificates, tmp_path):
     def open_it(**settings: object) -> RegistryStore:
         (tmp_path / "files").mkdir(exist_ok=True)
         link = OciLink(address_of(fake, certificates, **settings))
-        return RegistryStore(link, tmp_path / "files", trio.CapacityLimiter(4), max_blob=MEGA, pauses=(0, 0))
+        return RegistryStore(link, tmp_path / "files", Disk("the directory for the registry\'s files", code="registry-unavailable", threads=4), max_blob=MEGA, pauses=(0, 0))
 
     return open_it
 
@@ -285,7 +286,7 @@ def test_every_piece_and_every_request_is_within_the_time_that_is_left(fake, cer
 async def test_a_closed_port_is_unavailable(certificates, tmp_path):
     address = RegistryAddress("https://127.0.0.1:1", "team/app", certificates / "ca.pem")
     (tmp_path / "files").mkdir()
-    store = RegistryStore(OciLink(address), tmp_path / "files", trio.CapacityLimiter(2), max_blob=MEGA, pauses=())
+    store = RegistryStore(OciLink(address), tmp_path / "files", Disk("the directory for the registry\'s files", code="registry-unavailable", threads=2), max_blob=MEGA, pauses=())
     with pytest.raises(Unavailable, match="registry-unavailable: no answer from the registry"):
         await store.size(DIGEST)
 
@@ -673,7 +674,7 @@ async def test_nothing_is_sent_that_is_not_what_it_is_called(store, fake):
 
 async def test_a_directory_that_cannot_be_written_is_unavailable(fake, certificates, tmp_path):
     (tmp_path / "files").write_text("a file")
-    with pytest.raises(Unavailable, match="registry-unavailable: the directory for the registry's files cannot be used"):
+    with pytest.raises(Unavailable, match="registry-unavailable: the registry or the directory for its files cannot be used"):
         await open_registry(address_of(fake, certificates), tmp_path / "files", max_blob=MEGA)
 
 

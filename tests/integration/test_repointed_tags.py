@@ -3,9 +3,9 @@
 import json
 
 import pytest
-import trio
 
 from clients.demo.certificate import make_certificate
+from gatekeeper.adapters.disk import Disk
 from gatekeeper.adapters.oci import OciLink
 from gatekeeper.adapters.registry import RegistryStore
 from gatekeeper.deploy.stored import read_stored
@@ -37,7 +37,7 @@ def fake(certificates):
 
 @pytest.fixture
 def store(fake, certificates, tmp_path):
-    return RegistryStore(OciLink(address_of(fake, certificates)), tmp_path, trio.CapacityLimiter(4), max_blob=1 << 20, pauses=(0, 0))
+    return RegistryStore(OciLink(address_of(fake, certificates)), tmp_path, Disk("the directory for the registry\'s files", code="registry-unavailable", threads=4), max_blob=1 << 20, pauses=(0, 0))
 
 
 def point(fake, made):
