@@ -203,7 +203,11 @@ def _believed(rule: SignerRule, row: StatementRecord) -> Checked[BuilderFact]:
 
 
 async def _votes(parts: Parts, record: ArtifactRecord, viewer: Viewer) -> list[JsonValue]:
-    revision = await parts.review.revision(record.project, record.repository, record.commit)
+    project = parts.policy.current().projects.get(record.project)
+    if project is None:
+        return []
+    # The policy's address of it: the record's is what a build said, and nobody opens that.
+    revision = await parts.review.revision(project.name, project.repository, record.commit)
     change = revision.value.change if isinstance(revision, Present) else record.commit
     rows = await parts.statements.votes(record.project, change, viewer)
     return [
