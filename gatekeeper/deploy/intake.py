@@ -18,7 +18,7 @@ from gatekeeper.model.digest import Digest
 from gatekeeper.model.facts import ArtifactManifest, Provenance, SignerIdentity, StandingIdentity, TestResult
 from gatekeeper.model.issuer import WITHOUT_COMMIT
 from gatekeeper.model.label import Viewer
-from gatekeeper.model.moment import moment
+from gatekeeper.model.moment import Moment, moment
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.policy.document import Policy
 from gatekeeper.ports.artifacts import BlobMissing
@@ -93,11 +93,13 @@ async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds
     if known is not None:
         _demand_same_source(caller, fact, known)
     demand_repository(policy, fact.component if isinstance(fact, ArtifactManifest) else "" if known is None else known.component, caller)
-    index = await _store(parts, caller, fact, bundle, checked.digest)
+    index = await _store(parts, caller, checked, bundle, config=policy.commit, at=now)
     return Accepted(fact.artifact, kind, stage, index, await missing_blobs(parts, fact))
 
 
-async def _store(parts: Parts, caller: RunCaller, fact: BuilderFact, bundle: bytes, digest: Digest) -> int:
+async def _store(parts: Parts, caller: RunCaller, checked: Verified[BuilderFact], bundle: bytes, *, config: str, at: Moment) -> int:
+    """Log and store under the moment and the policy that it was verified under: a later moment may lie beyond its certificate's end."""
+    fact, digest = checked.value, checked.digest
     rows = await parts.statements.statements(fact.artifact, viewer_of(caller))
     for row in rows:
         if row.digest == digest:
@@ -106,13 +108,11 @@ async def _store(parts: Parts, caller: RunCaller, fact: BuilderFact, bundle: byt
         # All of them stand in the evidence of each decision, and those are bounded in bytes.
         raise CallRefused("quota-exceeded", f"there are {MAX_STATEMENTS} statements about this artifact")
     kind, stage = _kind(fact)
-    policy = parts.policy.current()
-    at = parts.now()
     entry = Intake(
         entry_id=parts.new_id(),
         origin=parts.origin,
         at=at,
-        config=policy.commit,
+        config=config,
         artifact=fact.artifact,
         manifest=digest,
         builder=fact.signer.builder_id,

@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from gatekeeper.deploy import intake
 from gatekeeper.deploy.calls import CallRefused
 from gatekeeper.deploy.intake import accept_blob, accept_statement, issue_certificate
+from gatekeeper.deploy.signers import signer_of
 from gatekeeper.model.digest import digest_of
+from gatekeeper.model.verified import Verified
 from gatekeeper.tlog.entry import Intake
+from gatekeeper.verify.manifest import verify_manifest
 from gatekeeper.verify.token import LEEWAY
 from tests.fakes import frames, signing
-from tests.fakes.house import NEW_COMMIT, OLD_COMMIT, House, _verify_inline, anyio_backend  # noqa: F401
+from tests.fakes.house import NEW_COMMIT, OLD_COMMIT, POLICY_COMMIT, House, _verify_inline, anyio_backend  # noqa: F401
 from tests.fakes.platforms import BUILDERS, SHA, changed, own_issuer, verify
 from tests.fakes.vault_requests import csr
 
@@ -56,6 +60,26 @@ async def test_a_statement_is_logged_once_and_its_blobs_come_in_rounds(house):
     (row,) = house.database.state.statements.values()
     assert (entry.manifest, entry.at) == (digest_of(bundle), row.received_at)
     assert house.database.state.artifacts[MADE.digest].uploader == "ci|alice"
+
+
+async def test_the_log_names_the_moment_and_the_policy_that_a_statement_was_verified_under(house, monkeypatch):
+    bundle, verified = manifest(house), intake.verify_submission
+    at = house.parts.now()
+
+    def slowly(*args, **names):
+        checked = verified(*args, **names)
+        house.clock.ahead(3600)
+        house.policy.commit = "8" * 40
+        house.policy.load()
+        return checked
+
+    monkeypatch.setattr(intake, "verify_submission", slowly)
+    await accept_statement(house.parts, house.run_caller(), bundle, kinds=ALL)
+    ((_, entry),) = house.log.entries(Intake)
+    assert (entry.at, entry.config) == (at, POLICY_COMMIT)
+    (row,) = house.database.state.statements.values()
+    again = verify_manifest(row.bundle, signer_of(house.policy.current(), signing.BUILDER_ID), received_at=row.received_at)
+    assert isinstance(again, Verified), again  # its certificate, of ten minutes, ended while it was verified
 
 
 async def test_a_blob_that_no_statement_names_is_not_stored(house):
