@@ -91,7 +91,7 @@ async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds
     if known is None and not isinstance(fact, ArtifactManifest):
         raise CallRefused("unknown-manifest", "no such artifact manifest")
     if known is not None:
-        _demand_same_source(caller, fact, known)
+        _demand_same_source(caller, known)
     demand_repository(policy, fact.component if isinstance(fact, ArtifactManifest) else "" if known is None else known.component, caller)
     index = await _store(parts, caller, checked, bundle, config=policy.commit, at=now)
     return Accepted(fact.artifact, kind, stage, index, await missing_blobs(parts, fact))
@@ -266,16 +266,12 @@ def _demand_repository(policy: Policy, caller: RunCaller, signer: StandingIdenti
         raise CallRefused("provenance-project", "the statement or its signer's certificate names another repository than the token's project has")
 
 
-def _demand_same_source(caller: RunCaller, fact: BuilderFact, known: ArtifactRecord) -> None:
-    """What a standing signer says later about an artifact comes from a run of the project and commit that the artifact came from.
+def _demand_same_source(caller: RunCaller, known: ArtifactRecord) -> None:
+    """What is said later about an artifact comes from a run of the project and commit that the artifact came from.
 
-    A run's own certificate says for which commit a later result was made, and each decision compares it; an SVID or a key says nothing.
+    Everything said of it stands in each decision about it, and none of it may be refused: another's run could else have it denied for ever.
     """
-    if isinstance(fact, ArtifactManifest):
-        if (known.project, known.commit) != (caller.project, caller.commit):
-            raise CallRefused("provenance-project", "another project's build already submitted this artifact")
-    elif isinstance(fact.signer, StandingIdentity):
-        if known.project != caller.project:
-            raise CallRefused("provenance-project", "the artifact is another project's than the token's")
-        if known.commit != caller.commit:
-            raise CallRefused("provenance-commit", "the artifact was built from another commit than the token's")
+    if known.project != caller.project:
+        raise CallRefused("provenance-project", "the artifact is another project's than the token's")
+    if known.commit != caller.commit:
+        raise CallRefused("provenance-commit", "the artifact was built from another commit than the token's")

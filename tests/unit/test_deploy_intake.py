@@ -82,6 +82,23 @@ async def test_the_log_names_the_moment_and_the_policy_that_a_statement_was_veri
     assert isinstance(again, Verified), again  # its certificate, of ten minutes, ended while it was verified
 
 
+@pytest.mark.parametrize("say", [signing.result_statement, signing.provenance_statement, signing.manifest_statement])
+async def test_a_run_of_another_project_or_commit_says_nothing_about_an_artifact(house, say):
+    house.policy.files["builders.toml"] = house.policy.files["builders.toml"].replace(b'"hello"', b'"hello", "second"')
+    house.policy.files["projects/second.toml"] = house.policy.files["projects/hello.toml"]
+    house.policy.load()
+    await accept_statement(house.parts, house.run_caller(), manifest(house), kinds=ALL)
+    for names, code in (({"project": "second"}, "provenance-project"), ({"commit": NEW_COMMIT}, "provenance-commit")):
+        run = {"project": signing.PROJECT, "commit": OLD_COMMIT} | names
+        if say is signing.manifest_statement:
+            source = {"repository": signing.REPOSITORY, "commit": run["commit"], "tree": "2" * 40}
+            bundle = house.ca.run(**run).sign(say(artifact=MADE.digest, project=run["project"], source=source))
+        else:
+            bundle = house.ca.run(**run).sign(say(artifact=MADE.digest, **({"commit": run["commit"]} if say is signing.provenance_statement else {})))
+        await refused(house, code, accept_statement(house.parts, house.run_caller(**run), bundle, kinds=ALL))
+    assert len(house.database.state.statements) == 1
+
+
 async def test_a_blob_that_no_statement_names_is_not_stored(house):
     await accept_statement(house.parts, house.run_caller(), manifest(house), kinds=ALL)
     for caller, blob, code in (
