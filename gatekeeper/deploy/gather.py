@@ -240,7 +240,7 @@ class _Gathering:
         checked = self._believed(row, question, lambda: _answer(partial(verify, row, self._rule, self._candidate.artifact)))
         if isinstance(checked, Refusal):
             return checked
-        return self._policy.revocations.doubt(checked.value.signer, question.received_at) or checked
+        return self._policy.revocations.doubt(checked.value.signer, question.received_at, project=self._candidate.project) or checked
 
     def _believed(self, row: StatementRecord | VoteRecord, question: Question, answer: Callable[[], Checked[T]]) -> Checked[T]:
         if question.bundle != row.digest:

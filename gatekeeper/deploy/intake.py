@@ -21,6 +21,7 @@ from gatekeeper.model.label import Viewer
 from gatekeeper.model.moment import Moment, moment
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.policy.document import Policy
+from gatekeeper.policy.revocations import run_name
 from gatekeeper.ports.artifacts import BlobMissing
 from gatekeeper.ports.records import ArtifactRecord, StatementRecord
 from gatekeeper.tlog.entry import Intake, encode_entry
@@ -85,7 +86,8 @@ async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds
         raise CallRefused("unknown-builder", "the policy does not trust this builder for this project")
     if isinstance(fact.signer, StandingIdentity):
         _demand_repository(policy, caller, fact.signer)
-    if revoked := policy.revocations.doubt(fact.signer, now):
+    named = run_name(caller.project, caller.commit, caller.run)
+    if revoked := policy.revocations.doubt(fact.signer, now, project=caller.project) or policy.revocations.doubt_run(caller.builder_id, named, now):
         raise CallRefused(revoked.reason, revoked.detail)
     known = await parts.statements.artifact(fact.artifact, viewer_of(caller))
     if known is None and not isinstance(fact, ArtifactManifest):

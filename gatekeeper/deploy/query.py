@@ -135,7 +135,7 @@ async def provenance(parts: Parts, artifact: Digest, viewer: Viewer) -> dict[str
             "received": render_moment(moment(record.received_at)),
         },
         "adopted": [],
-        "statements": await parts.facts.in_thread(lambda: _statements(parts.policy.current(), record.builder, tuple(rows))),
+        "statements": await parts.facts.in_thread(lambda: _statements(parts.policy.current(), record, tuple(rows))),
         "votes": await _votes(parts, record, viewer),
         "deployments": [deployment_json(row, origin_then(parts, row.at)) for row in await _deployments(parts, record, viewer)],
     }
@@ -178,16 +178,16 @@ def adoption_json(row: AdoptionRecord) -> dict[str, JsonValue]:
     }
 
 
-def _statements(policy: Policy, builder_id: str, rows: Sequence[StatementRecord]) -> list[JsonValue]:
+def _statements(policy: Policy, record: ArtifactRecord, rows: Sequence[StatementRecord]) -> list[JsonValue]:
     # In a thread: an artifact may have hundreds of statements, and each costs public-key operations.
-    rule = signer_of(policy, builder_id)
-    return [_statement(row, _standing(policy, row, _believed(rule, row))) for row in rows]
+    rule = signer_of(policy, record.builder)
+    return [_statement(row, _standing(policy, record, row, _believed(rule, row))) for row in rows]
 
 
-def _standing(policy: Policy, row: StatementRecord, checked: Checked[BuilderFact]) -> Checked[BuilderFact]:
+def _standing(policy: Policy, record: ArtifactRecord, row: StatementRecord, checked: Checked[BuilderFact]) -> Checked[BuilderFact]:
     if isinstance(checked, Refusal):
         return checked
-    return policy.revocations.doubt(checked.value.signer, moment(row.received_at)) or checked
+    return policy.revocations.doubt(checked.value.signer, moment(row.received_at), project=record.project) or checked
 
 
 def _statement(row: StatementRecord, checked: Checked[BuilderFact]) -> dict[str, JsonValue]:

@@ -9,7 +9,7 @@ reason = "its host was broken into"
 |---|---|
 | builder | a builder of `builders.toml`, to the letter |
 | certificate | `sha256:` of the DER bytes of one run's certificate |
-| run | `urn:pingee:run:PROJECT:COMMIT:RUN`, as the certificate has it |
+| run | `urn:pingee:run:PROJECT:COMMIT:RUN`, as a run's certificate has it; of a standing signer what its certificate or statement names |
 | key | `sha256:` of a builder key's SubjectPublicKeyInfo (DER), or a person's key as `people.toml` has it |
 
 `from` is compared with the time at which the intake received a statement, which is the only time of it that its signer did not choose. The file
@@ -80,17 +80,20 @@ class Revocations:
         meaning = sorted([row.kind.value, row.id, "" if row.since is None else render_moment(row.since)] for row in self.rows.values())
         return digest_of(encode_canonical(meaning))
 
-    def doubt(self, signer: SignerIdentity, received_at: Moment) -> Refusal | None:
-        """The refusal of what this signer signed, where it is revoked. What it signed under is looked for as a certificate and as a key."""
+    def doubt(self, signer: SignerIdentity, received_at: Moment, *, project: str) -> Refusal | None:
+        """The refusal of what this signer signed, where it is revoked. What it signed under is looked for as a certificate and as a key.
+
+        `project` is the artifact's: where the signer names none, the intake bound it to that one.
+        """
         under = str(signer.certificate)
         names = [(Kind.BUILDER, signer.builder_id), (Kind.CERTIFICATE, under), (Kind.KEY, under)]
-        if signer.project is not None and signer.commit is not None and signer.run is not None:
-            names.append((Kind.RUN, f"urn:pingee:run:{signer.project}:{signer.commit}:{signer.run}"))
+        if signer.commit is not None and signer.run is not None:
+            names.append((Kind.RUN, run_name(signer.project or project, signer.commit, signer.run)))
         return self._first(names, received_at)
 
-    def doubt_run(self, builder_id: str, urn: str, at: Moment) -> Refusal | None:
-        """The refusal of a run that has signed nothing yet."""
-        return self._first(((Kind.BUILDER, builder_id), (Kind.RUN, urn)), at)
+    def doubt_run(self, builder_id: str, name: str, at: Moment) -> Refusal | None:
+        """The refusal of a run by its `run_name`, whatever it signs with or signed."""
+        return self._first(((Kind.BUILDER, builder_id), (Kind.RUN, name)), at)
 
     def standing_keys(self, keys: Iterable[bytes], received_at: Moment) -> tuple[bytes, ...]:
         """Those of a person's keys (32 bytes each) that count for what was received then."""
@@ -102,6 +105,11 @@ class Revocations:
             if row is not None and row.holds(at):
                 return Refusal(_CODE, str(row))
         return None
+
+
+def run_name(project: str, commit: str, run: str) -> str:
+    """A run as a row names it."""
+    return ":".join((*_URN, project, commit, run))
 
 
 def key_line(key: bytes) -> str:

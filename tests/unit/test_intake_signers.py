@@ -4,7 +4,9 @@ import pytest
 
 from gatekeeper.deploy import intake
 from gatekeeper.deploy.calls import CallRefused
+from gatekeeper.deploy.candidate import candidate_of
 from gatekeeper.deploy.facts import Facts
+from gatekeeper.deploy.gather import gather
 from gatekeeper.deploy.intake import accept_blob, accept_statement
 from gatekeeper.deploy.query import build_log, provenance
 from gatekeeper.model.digest import digest_of
@@ -96,6 +98,24 @@ async def test_a_signer_that_the_policy_has_since_replaced_counts_no_more(kind):
     ended = await house.to_the_end(await house.ping(MADE.digest))
     assert ended.state is not State.DEPLOYED
     assert set(ended.reasons) == {"unknown-builder"}
+
+
+@pytest.mark.parametrize("kind", STANDING)
+async def test_a_revoked_run_of_a_standing_signer_brings_nothing_in_and_its_statements_count_no_more(kind):
+    house, sign = house_of(kind), SIGN[kind]
+    for bundle in (manifest(sign), traced(sign)):
+        await accept_statement(house.parts, house.run_caller(), bundle, kinds=ALL)
+    run = f"urn:pingee:run:{signing.PROJECT}:{OLD_COMMIT}:{signing.RUN}"
+    house.policy.files["revocations.toml"] = f'[[revoked]]\nrun = "{run}"\nreason = "broken into"\n'.encode()
+    house.policy.load()
+    await refused(house, "builder-revoked", "broken into", result(sign))  # it names no run itself: the token does
+    candidate = candidate_of(await house.ping(MADE.digest), house.policy.current())
+    found = await gather(house.parts, candidate, house.policy.current(), anyone())
+    assert found.manifest.value.reason == "builder-revoked"
+    assert [checked.reason for checked in found.provenance.value] == ["builder-revoked"]
+    shown = await provenance(house.parts, MADE.digest, anyone())
+    assert [statement["status"] for statement in shown["statements"]] == ["refused: builder-revoked"] * 2
+    await accept_statement(house.parts, house.run_caller(run="run-2"), result(sign), kinds=ALL)
 
 
 @pytest.mark.parametrize("kind", STANDING)

@@ -1,5 +1,6 @@
 """`revocations.toml`: what it may say, every refusal of what it may not, and what its rows hit."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from gatekeeper.deploy.intake import accept_statement, issue_certificate
 from gatekeeper.deploy.query import provenance
 from gatekeeper.deploy.vote import cast_vote
 from gatekeeper.model.digest import digest_of
-from gatekeeper.model.facts import RunIdentity
+from gatekeeper.model.facts import RunIdentity, StandingIdentity
 from gatekeeper.model.label import ANONYMOUS
 from gatekeeper.model.moment import later
 from gatekeeper.policy.load import PolicyError, parse_policy
@@ -53,7 +54,7 @@ def revoke(house, *rows):
 
 def test_a_policy_without_the_file_or_with_an_empty_one_revokes_nothing():
     plain = parse_policy(policy_files(), commit=POLICY_COMMIT).revocations
-    assert (plain.rows, plain.doubt(SIGNER, RECEIVED)) == ({}, None)
+    assert (plain.rows, plain.doubt(SIGNER, RECEIVED, project=PROJECT)) == ({}, None)
     for empty in ("", "# nobody\n", "revoked = []\n"):
         assert parse_policy(policy_files(revocations=empty), commit=POLICY_COMMIT).revocations.epoch == plain.epoch
 
@@ -63,20 +64,29 @@ def test_a_policy_without_the_file_or_with_an_empty_one_revokes_nothing():
 )
 def test_a_row_hits_its_signer_from_its_time_on(kind, row):
     found = revocations(f'{kind} = "{row}"')
-    assert found.doubt(SIGNER, RECEIVED).reason == "builder-revoked"
-    assert found.doubt(SIGNER, RECEIVED).detail == f"{kind} {row} is revoked: why"
+    assert found.doubt(SIGNER, RECEIVED, project=PROJECT).reason == "builder-revoked"
+    assert found.doubt(SIGNER, RECEIVED, project=PROJECT).detail == f"{kind} {row} is revoked: why"
     since = revocations(f'{kind} = "{row}"\nfrom = {toml(RECEIVED)}')
-    assert since.doubt(SIGNER, RECEIVED).detail == f"{kind} {row} is revoked since {toml(RECEIVED)}: why"
-    assert since.doubt(SIGNER, later(RECEIVED, seconds=1)) is not None
-    assert since.doubt(SIGNER, later(RECEIVED, seconds=-1)) is None
+    assert since.doubt(SIGNER, RECEIVED, project=PROJECT).detail == f"{kind} {row} is revoked since {toml(RECEIVED)}: why"
+    assert since.doubt(SIGNER, later(RECEIVED, seconds=1), project=PROJECT) is not None
+    assert since.doubt(SIGNER, later(RECEIVED, seconds=-1), project=PROJECT) is None
     other = RunIdentity("https://ci.demo/other", "other", "9" * 40, "run-9", digest_of(b"another"), "")
-    assert found.doubt(other, RECEIVED) is None
+    assert found.doubt(other, RECEIVED, project=PROJECT) is None
 
 
 def test_a_run_that_has_signed_nothing_is_known_by_its_builder_and_its_name():
     assert revocations(f'builder = "{BUILDER_ID}"').doubt_run(BUILDER_ID, "urn:pingee:run:x", RECEIVED) is not None
     assert revocations(f'run = "{URN}"').doubt_run("https://other.example/b", URN, RECEIVED) is not None
     assert revocations(f'run = "{URN}"').doubt_run(BUILDER_ID, URN + "1", RECEIVED) is None
+
+
+def test_a_standing_signers_run_is_known_by_the_artifacts_project_where_it_names_none():
+    signer = StandingIdentity(BUILDER_ID, CERTIFICATE, BUILDER_ID, commit=COMMIT, run=RUN)
+    found = revocations(f'run = "{URN}"')
+    assert found.doubt(signer, RECEIVED, project=PROJECT).reason == "builder-revoked"
+    assert found.doubt(signer, RECEIVED, project="second") is None
+    assert found.doubt(replace(signer, project="second"), RECEIVED, project=PROJECT) is None
+    assert found.doubt(replace(signer, run=None), RECEIVED, project=PROJECT) is None
 
 
 def test_a_persons_keys_stand_but_for_the_revoked_one():
