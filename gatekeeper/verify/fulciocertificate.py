@@ -6,7 +6,6 @@ that disagree, are an answer that nobody can read, so they are no identity at al
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -15,6 +14,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from .source import run_of
 
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
@@ -26,8 +27,6 @@ _OTHER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 _SOURCE_REPOSITORY: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.12")
 _SOURCE_DIGEST: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.13")
 _INVOCATION: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.21")
-_GITHUB_RUN: Final = re.compile(r"/actions/runs/([1-9][0-9]{0,19})/attempts/([1-9][0-9]{0,9})", re.ASCII)
-_GITLAB_JOB: Final = re.compile(r"/-/jobs/([1-9][0-9]{0,19})", re.ASCII)
 
 
 class UnreadableCertificate(ValueError):
@@ -71,18 +70,7 @@ def read_source(certificate: x509.Certificate) -> KeylessSource:
     """Source repository URI, source repository digest and run invocation URI; raises `UnreadableCertificate`."""
     found = [_value(certificate.extensions, oid) for oid in (_SOURCE_REPOSITORY, _SOURCE_DIGEST, _INVOCATION)]
     repository, commit, invocation = (None if value is None else _der_text(value) for value in found)
-    return KeylessSource(repository, commit, None if invocation is None else _run(repository or "", invocation))
-
-
-def _run(repository: str, invocation: str) -> str:
-    # GitHub's and GitLab's forms, below the very repository that the certificate names; anything else stays as it is and equals no token's run.
-    if repository and invocation.startswith(repository):
-        rest = invocation[len(repository) :]
-        if github := _GITHUB_RUN.fullmatch(rest):
-            return f"{github[1]}-{github[2]}"
-        if gitlab := _GITLAB_JOB.fullmatch(rest):
-            return gitlab[1]
-    return invocation
+    return KeylessSource(repository, commit, None if invocation is None else run_of(repository or "", invocation))
 
 
 def is_self_issued(der: bytes) -> bool:

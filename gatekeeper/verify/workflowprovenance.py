@@ -11,7 +11,7 @@ Version 1, of the build types of GitHub's workflows (`https://actions.github.io/
 | buildDefinition.resolvedDependencies | commit | exactly one is ``[git+]REPOSITORY[@REF]``, by gitCommit, else ``provenance-inputs`` |
 | ....every other | dependencies | uri and digest, else ``provenance-inputs`` |
 | runDetails.builder.id | builder_id | equal to the signer's, else ``unknown-builder`` |
-| runDetails.metadata.invocationId | run | equal to the signer's, else ``provenance-commit`` |
+| runDetails.metadata.invocationId | run | read by `source.run_of`; equal to the signer's, else ``provenance-commit`` |
 
 Version 0.2 (`https://slsa.dev/provenance/v0.2`), any build type but ours:
 
@@ -40,7 +40,7 @@ from gatekeeper.model.parameters import Parameters, TooManyParameters, flatten_p
 from gatekeeper.model.uris import GITHUB_WORKFLOW, PIPELINE, SLSA_GITHUB_WORKFLOW
 
 from .claims import Claim, Unbelievable, demand_signer, with_source
-from .source import split_source
+from .source import run_of, split_source
 from .statement import read_digest_set
 
 WORKFLOWS = frozenset({GITHUB_WORKFLOW, SLSA_GITHUB_WORKFLOW})
@@ -109,7 +109,8 @@ def _provenance(
     dependencies: Sequence[Dependency],
     platform: _Platform,
 ) -> Provenance:
-    (builder_id, run), (repository, ref, commit) = built, source
+    (builder_id, invocation), (repository, ref, commit) = built, source
+    run = run_of(repository, invocation)
     demand_signer(claim.signer, builder_id=builder_id, run=run)
     signer = with_source(claim.signer, repository=repository, commit=commit, run=run)
     return Provenance(

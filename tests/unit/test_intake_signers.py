@@ -1,5 +1,8 @@
 """The intake and the decision for a builder of each kind of signer: what a run brings in is deployed, what is not its own is neither logged nor stored."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from gatekeeper.deploy import intake
@@ -14,6 +17,7 @@ from gatekeeper.model.moment import later
 from gatekeeper.model.ping import State
 from gatekeeper.tlog.entry import Intake
 from tests.fakes import frames, signing
+from tests.fakes.foreign_builds import workflow_component, workflow_statement
 from tests.fakes.foreign_signers import SPIFFE_ID, FakeAuthority, FakeKey, FakeWorkload
 from tests.fakes.house import NEW_COMMIT, OLD_COMMIT, House, _verify_inline, anyio_backend, anyone  # noqa: F401
 from tests.fakes.sigstore_instance import IDENTITY, ISSUER, Instance
@@ -197,3 +201,24 @@ async def test_naming_blobs_keeps_the_event_loop_free(monkeypatch):
     monkeypatch.setattr(intake, "verify_provenance", lambda *args, **named: (where.append("verify"), verify(*args, **named))[1])
     await accept_blob(house.parts, house.run_caller(), MADE.digest, digest_of(b"log"), chunks(b"log"), max_bytes=10**6)
     assert where == ["thread", "verify"], "a provenance takes milliseconds, and an artifact may have two hundred"
+
+
+async def test_the_provenance_that_github_itself_writes_is_bound_to_its_run_by_its_invocation():
+    house, repository = house_of("sigstore"), signing.REPOSITORY
+    house.policy.files["components/hello.toml"] = workflow_component()["components__hello"].replace('test = ["host-0"]\n', "").encode()
+    house.policy.load()
+    caller = house.run_caller(run="17-2")
+    source = {"repository": repository, "commit": OLD_COMMIT, "invocation": f"{repository}/actions/runs/17/attempts/2"}
+    await accept_statement(house.parts, replace(caller, project_id="17"), manifest(SIGSTORE.sign, run="17-2", names={"source": source}), kinds=ALL)
+
+    def workflow(invocation):
+        statement = workflow_statement()
+        statement["subject"][0]["digest"]["sha256"] = MADE.digest[7:]
+        statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"] = OLD_COMMIT
+        statement["predicate"]["runDetails"]["metadata"]["invocationId"] = invocation
+        return SIGSTORE.sign(json.dumps(statement).encode(), source=source)
+
+    for other in (f"{repository}/actions/runs/17/attempts/1", f"{repository}-2/actions/runs/17/attempts/2", f"{repository}/actions/runs/17"):
+        await refused(house, "provenance-commit", "another run", workflow(other), caller=replace(caller, project_id="17"))
+    taken = await accept_statement(house.parts, replace(caller, project_id="17"), workflow(source["invocation"]), kinds=ALL)
+    assert (taken.artifact, taken.kind) == (MADE.digest, "provenance")
