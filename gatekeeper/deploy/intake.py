@@ -15,12 +15,11 @@ from typing import Final
 from gatekeeper.model import uris
 from gatekeeper.model.caller import Caller, RunCaller
 from gatekeeper.model.digest import Digest
-from gatekeeper.model.facts import ArtifactManifest, Provenance, SignerIdentity, StandingIdentity, TestResult
+from gatekeeper.model.facts import ArtifactManifest, Provenance, SignerIdentity, TestResult
 from gatekeeper.model.issuer import WITHOUT_COMMIT
 from gatekeeper.model.label import Viewer
 from gatekeeper.model.moment import Moment, moment
 from gatekeeper.model.verified import Refusal, Verified
-from gatekeeper.policy.document import Policy
 from gatekeeper.policy.revocations import run_name
 from gatekeeper.ports.artifacts import BlobMissing
 from gatekeeper.ports.records import ArtifactRecord, StatementRecord
@@ -84,8 +83,6 @@ async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds
     builder = policy.builders.get(fact.signer.builder_id)
     if builder is None or builder.issuer != caller.issuer or caller.project not in builder.projects:
         raise CallRefused("unknown-builder", "the policy does not trust this builder for this project")
-    if isinstance(fact.signer, StandingIdentity):
-        _demand_repository(policy, caller, fact.signer)
     named = run_name(caller.project, caller.commit, caller.run)
     if revoked := policy.revocations.doubt(fact.signer, now, project=caller.project) or policy.revocations.doubt_run(caller.builder_id, named, now):
         raise CallRefused(revoked.reason, revoked.detail)
@@ -94,7 +91,8 @@ async def accept_statement(parts: Parts, caller: Caller, bundle: bytes, *, kinds
         raise CallRefused("unknown-manifest", "no such artifact manifest")
     if known is not None:
         _demand_same_source(caller, known)
-    demand_repository(policy, fact.component if isinstance(fact, ArtifactManifest) else "" if known is None else known.component, caller)
+    component = fact.component if isinstance(fact, ArtifactManifest) else "" if known is None else known.component
+    demand_repository(policy, component, caller, fact.signer)
     index = await _store(parts, caller, checked, bundle, config=policy.commit, at=now)
     return Accepted(fact.artifact, kind, stage, index, await missing_blobs(parts, fact))
 
@@ -260,12 +258,6 @@ def _demand_bound(caller: RunCaller, signer: SignerIdentity) -> None:
         raise CallRefused("provenance-project", "certificate and token name different projects")
     if signer.builder_id != caller.builder_id or signer.commit not in (None, caller.commit) or signer.run not in (None, caller.run):
         raise CallRefused("provenance-commit", "certificate and token name different commits, runs or builders")
-
-
-def _demand_repository(policy: Policy, caller: RunCaller, signer: StandingIdentity) -> None:
-    project = policy.projects.get(caller.project)
-    if project is None or signer.repository not in (None, project.repository):
-        raise CallRefused("provenance-project", "the statement or its signer's certificate names another repository than the token's project has")
 
 
 def _demand_same_source(caller: RunCaller, known: ArtifactRecord) -> None:

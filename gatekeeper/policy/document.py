@@ -108,6 +108,11 @@ class Component:
     expectations: Expectations
 
 
+def repository_of(project: Project, component: Component | None) -> str:
+    """The repository as the component's builder spells it, else the project's."""
+    return project.repository if component is None else component.expectations.repository or project.repository
+
+
 @dataclass(frozen=True)
 class VoteThreshold:
     """How many distinct people must have voted how."""

@@ -12,9 +12,13 @@ from gatekeeper.deploy.facts import Facts
 from gatekeeper.deploy.gather import gather
 from gatekeeper.deploy.intake import accept_blob, accept_statement
 from gatekeeper.deploy.query import build_log, provenance
+from gatekeeper.model.decision import Result
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.moment import later
 from gatekeeper.model.ping import State
+from gatekeeper.policy.case import Case
+from gatekeeper.policy.rules.origin import provenance as traces
+from gatekeeper.policy.rules.origin import signature
 from gatekeeper.tlog.entry import Intake
 from tests.fakes import frames, signing
 from tests.fakes.foreign_builds import workflow_component, workflow_statement
@@ -222,3 +226,21 @@ async def test_the_provenance_that_github_itself_writes_is_bound_to_its_run_by_i
         await refused(house, "provenance-commit", "another run", workflow(other), caller=replace(caller, project_id="17"))
     taken = await accept_statement(house.parts, replace(caller, project_id="17"), workflow(source["invocation"]), kinds=ALL)
     assert (taken.artifact, taken.kind) == (MADE.digest, "provenance")
+
+
+@pytest.mark.parametrize("kind", STANDING)
+async def test_a_repository_that_the_builder_spells_otherwise_is_the_one_that_the_component_expects(kind):
+    house, sign, spelt = house_of(kind), SIGN[kind], "https://platform.example/group/hello"
+    house.policy.files["components/hello.toml"] += f'repository = "{spelt}"\n'.encode()
+    house.policy.load()
+    await refused(house, "provenance-project", "another repository", manifest(sign))
+    for bundle in (manifest(sign, repository=spelt), traced(sign, repository=spelt), result(sign)):
+        await accept_statement(house.parts, house.run_caller(), bundle, kinds=ALL)
+    candidate = candidate_of(await house.ping(MADE.digest), house.policy.current())
+    found = await gather(house.parts, candidate, house.policy.current(), anyone())
+    case = Case(candidate, found, house.policy.current(), house.parts.now())
+    assert [rule(case).result for rule in (signature, traces)] == [Result.PASS] * 2
+    house.policy.files["components/hello.toml"] = house.policy.files["components/hello.toml"].replace(b"group/hello", b"group/other")
+    house.policy.load()
+    rows = [rule(replace(case, policy=house.policy.current())) for rule in (signature, traces)]
+    assert [(row.reason, row.expected) for row in rows] == [("provenance-project", "a signature for repository https://platform.example/group/other")] * 2

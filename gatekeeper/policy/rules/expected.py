@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gatekeeper.model.facts import ArtifactManifest, Dependency, Provenance, Revision
 from gatekeeper.policy.case import Case
+from gatekeeper.policy.document import repository_of
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Unmet:
 
 
 def expected_repository(case: Case) -> str:
-    """The repository as the builder names it: the component's word, else the project's."""
-    return case.component.expectations.repository or case.project.repository
+    """The repository as the builder names it."""
+    return repository_of(case.project, case.component)
 
 
 def unmet_by_manifest(case: Case, fact: ArtifactManifest, revision: Revision) -> Iterator[Unmet]:

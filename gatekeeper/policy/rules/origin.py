@@ -9,7 +9,7 @@ from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.case import Case
 from gatekeeper.policy.rule import failed, item_of, passed, skipped, unreadable
 
-from .expected import unmet_by_manifest, unmet_by_provenance
+from .expected import expected_repository, unmet_by_manifest, unmet_by_provenance
 
 
 def requester(case: Case) -> RuleResult:
@@ -104,12 +104,12 @@ def doubt_signer(rule: str, case: Case, signer: SignerIdentity, *items: Evidence
             actual=f"signed by {signer.builder_id} under the signer of {signer.root or 'nobody'}",
             need="build with the builder that the component's policy names",
         )
-    if isinstance(signer, StandingIdentity) and signer.repository not in (None, case.project.repository):
+    if isinstance(signer, StandingIdentity) and signer.repository not in (None, expected_repository(case)):
         return failed(
             rule,
             "provenance-project",
             *items,
-            expected=f"a signature for repository {case.project.repository}",
+            expected=f"a signature for repository {expected_repository(case)}",
             actual=f"signed for repository {signer.repository}",
             need="build, test and submit in this project's own runs",
         )
