@@ -7,9 +7,10 @@ in a year; so nothing is stored before the entry is durable.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from gatekeeper.model import uris
@@ -18,22 +19,20 @@ from gatekeeper.model.digest import Digest
 from gatekeeper.model.facts import ArtifactManifest, Provenance, SignerIdentity, TestResult
 from gatekeeper.model.issuer import WITHOUT_COMMIT
 from gatekeeper.model.label import Viewer
-from gatekeeper.model.moment import Moment, moment
+from gatekeeper.model.moment import Moment
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.policy.revocations import run_name
 from gatekeeper.ports.artifacts import BlobMissing
 from gatekeeper.ports.records import ArtifactRecord, StatementRecord
 from gatekeeper.tlog.entry import Intake, encode_entry
 from gatekeeper.verify.builder import UnfitCertificate, encode_run_urn
-from gatekeeper.verify.provenance import verify_provenance
-from gatekeeper.verify.signers import SignerRule
 from gatekeeper.verify.submission import BuilderFact, verify_submission
 from gatekeeper.verify.token import LEEWAY
 
 from .bound_repository import demand_repository
 from .calls import CallRefused, viewer_of
 from .parts import Parts
-from .signers import signer_of
+from .signers import believe, signer_of
 from .stored import MAX_MANIFEST, MalformedArtifact, parse_oci_manifest
 
 MAX_STATEMENTS: Final = 200
@@ -191,19 +190,11 @@ async def _named_blobs(parts: Parts, record: ArtifactRecord, viewer: Viewer) -> 
         named |= {manifest.config.digest, manifest.layer.digest}
     except (BlobMissing, MalformedArtifact):
         pass
-    rule = signer_of(parts.policy.current(), record.builder)
-    rows = await parts.statements.statements(record.artifact, viewer)
-    return frozenset(named | await parts.facts.in_thread(lambda: _named_logs(record.artifact, rule, rows)))
-
-
-def _named_logs(artifact: Digest, rule: SignerRule, rows: Sequence[StatementRecord]) -> set[Digest]:
-    named = set()
-    for row in rows:
-        if row.kind == "provenance":
-            checked = verify_provenance(row.bundle, rule, received_at=moment(row.received_at), artifact=artifact)
-            if isinstance(checked, Verified) and checked.value.log is not None:
-                named.add(checked.value.log)
-    return named
+    rows = [row for row in await parts.statements.statements(record.artifact, viewer) if row.kind == "provenance"]
+    for checked in await parts.facts.in_thread(partial(believe, parts.facts, parts.policy.current(), record, rows)):
+        if isinstance(checked, Verified) and isinstance(checked.value, Provenance) and checked.value.log is not None:
+            named.add(checked.value.log)
+    return frozenset(named)
 
 
 async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes) -> tuple[bytes, ...]:

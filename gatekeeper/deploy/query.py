@@ -20,12 +20,11 @@ from gatekeeper.ports.artifacts import BlobMissing
 from gatekeeper.ports.observations import Observation
 from gatekeeper.ports.pings import Ping
 from gatekeeper.ports.records import ADOPTED, AdoptionRecord, ArtifactRecord, DeploymentRecord, StatementRecord
-from gatekeeper.verify.errors import Malformed
-from gatekeeper.verify.signers import SignerRule
-from gatekeeper.verify.submission import BuilderFact, verify_submission
+from gatekeeper.verify.submission import BuilderFact
 
+from .facts import Facts
 from .parts import Parts
-from .signers import signer_of
+from .signers import believe
 
 MAX_LOG: Final = 32 * 1024 * 1024
 
@@ -135,7 +134,7 @@ async def provenance(parts: Parts, artifact: Digest, viewer: Viewer) -> dict[str
             "received": render_moment(moment(record.received_at)),
         },
         "adopted": [],
-        "statements": await parts.facts.in_thread(lambda: _statements(parts.policy.current(), record, tuple(rows))),
+        "statements": await parts.facts.in_thread(partial(_statements, parts.facts, parts.policy.current(), record, tuple(rows))),
         "votes": await _votes(parts, record, viewer),
         "deployments": [deployment_json(row, origin_then(parts, row.at)) for row in await _deployments(parts, record, viewer)],
     }
@@ -178,10 +177,10 @@ def adoption_json(row: AdoptionRecord) -> dict[str, JsonValue]:
     }
 
 
-def _statements(policy: Policy, record: ArtifactRecord, rows: Sequence[StatementRecord]) -> list[JsonValue]:
+def _statements(facts: Facts, policy: Policy, record: ArtifactRecord, rows: Sequence[StatementRecord]) -> list[JsonValue]:
     # In a thread: an artifact may have hundreds of statements, and each costs public-key operations.
-    rule = signer_of(policy, record.builder)
-    return [_statement(row, _standing(policy, record, row, _believed(rule, row))) for row in rows]
+    checked = believe(facts, policy, record, rows)
+    return [_statement(row, _standing(policy, record, row, found)) for row, found in zip(rows, checked, strict=True)]
 
 
 def _standing(policy: Policy, record: ArtifactRecord, row: StatementRecord, checked: Checked[BuilderFact]) -> Checked[BuilderFact]:
@@ -193,13 +192,6 @@ def _standing(policy: Policy, record: ArtifactRecord, row: StatementRecord, chec
 def _statement(row: StatementRecord, checked: Checked[BuilderFact]) -> dict[str, JsonValue]:
     status = f"refused: {checked.reason}" if isinstance(checked, Refusal) else "verified"
     return {"kind": row.kind, "stage": row.stage, "digest": row.digest, "log_index": row.log_index, "status": status}
-
-
-def _believed(rule: SignerRule, row: StatementRecord) -> Checked[BuilderFact]:
-    try:
-        return verify_submission(row.bundle, rule, received_at=moment(row.received_at), artifact=row.artifact)
-    except Malformed as error:
-        return Refusal("bad-signature", f"the stored statement does not parse: {error}")
 
 
 async def _votes(parts: Parts, record: ArtifactRecord, viewer: Viewer) -> list[JsonValue]:
@@ -246,11 +238,8 @@ async def build_log(parts: Parts, artifact: Digest, viewer: Viewer) -> bytes | N
     record = await parts.statements.artifact(artifact, viewer)
     if record is None:
         return None
-    rule = signer_of(parts.policy.current(), record.builder)
-    for row in await parts.statements.statements(artifact, viewer):
-        if row.kind != "provenance":
-            continue
-        checked = await parts.facts.in_thread(partial(_believed, rule, row))
+    rows = [row for row in await parts.statements.statements(artifact, viewer) if row.kind == "provenance"]
+    for checked in await parts.facts.in_thread(partial(believe, parts.facts, parts.policy.current(), record, rows)):
         if isinstance(checked, Refusal) or not isinstance(checked.value, Provenance) or checked.value.log is None:
             continue
         try:

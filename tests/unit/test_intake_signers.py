@@ -195,14 +195,14 @@ async def test_naming_blobs_keeps_the_event_loop_free(monkeypatch):
     house, sign, where = house_of(STANDING[0]), SIGN[STANDING[0]], []
     for bundle in (manifest(sign), traced(sign)):
         await accept_statement(house.parts, house.run_caller(), bundle, kinds=ALL)
-    in_thread, verify = Facts.in_thread, intake.verify_provenance
+    in_thread, believe = Facts.in_thread, intake.believe
 
     async def noted(facts, function):
         where.append("thread")
         return await in_thread(facts, function)
 
     monkeypatch.setattr(Facts, "in_thread", noted)
-    monkeypatch.setattr(intake, "verify_provenance", lambda *args, **named: (where.append("verify"), verify(*args, **named))[1])
+    monkeypatch.setattr(intake, "believe", lambda *args: (where.append("verify"), believe(*args))[1])
     await accept_blob(house.parts, house.run_caller(), MADE.digest, digest_of(b"log"), chunks(b"log"), max_bytes=10**6)
     assert where == ["thread", "verify"], "a provenance takes milliseconds, and an artifact may have two hundred"
 
