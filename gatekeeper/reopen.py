@@ -193,8 +193,9 @@ def believed(
     data: bytes, reason: str, instance: str, key: VerifierKey, operator_keys: Mapping[str, Sequence[bytes]], policy: Policy, at: datetime
 ) -> tuple[SignedLogOrder, Digest]:
     """The order and its id. Raises `Failure` where it is not two known people's order for this."""
+    asked = Asked(OrderAction.REOPEN, instance, key.name, moment(at))
     try:
-        checked = verify_log_order(data, operator_keys, Asked(OrderAction.REOPEN, instance, key.name, moment(at)))
+        checked = verify_log_order(data, policy.revocations.standing_people(operator_keys, asked.at), asked)
     except Malformed as error:
         raise Failure(Exit.USAGE, f"the file is no order about a log: {error}; make one with: pingee log order new reopen") from None
     if isinstance(checked, Refusal):

@@ -66,7 +66,7 @@ async def make_key_change(
     """The entry of a rotation that nobody has begun yet, endorsed by the key that is replaced. Raises `RotationRefused` and `PortError`."""
     policy, at = parts.policy.current(), parts.now()
     asked = Asked(ACTIONS[rotation.use], parts.instance, parts.origin, at)
-    signed = verify_log_order(rotation.order, _known(policy, operators), asked)
+    signed = verify_log_order(rotation.order, _known(policy, operators, at), asked)
     if isinstance(signed, Refusal):
         raise RotationRefused(signed.reason, f"the order to {asked.action.value} is refused ({signed.reason}): {signed.detail}")
     if rotation.until <= at:
@@ -88,7 +88,7 @@ async def make_key_change(
     return KeyChangeRow(body, await endorse(endorsement_text(parts.origin, body)))
 
 
-def _known(policy: Policy, operators: Mapping[str, tuple[bytes, ...]]) -> dict[str, tuple[bytes, ...]]:
-    # A key counts while the pinned file and the reviewed policy name it: whoever left one of them orders nothing.
+def _known(policy: Policy, operators: Mapping[str, tuple[bytes, ...]], at: Moment) -> dict[str, tuple[bytes, ...]]:
+    # A key counts while the pinned file and the reviewed policy name it, and the policy does not revoke it: whoever left one of them orders nothing.
     named = {name: tuple(key for key in keys if key in policy.people[name].keys) for name, keys in operators.items() if name in policy.people}
-    return {name: keys for name, keys in named.items() if keys}
+    return policy.revocations.standing_people(named, at)

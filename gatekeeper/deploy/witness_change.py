@@ -47,8 +47,9 @@ async def log_witness_change(parts: Parts, store: LogStore, wanted: WantedWitnes
         return True
     if wanted.order is None:
         return None if newest is None and not wanted.fail_open else False
+    asked = Asked(OrderAction.WITNESSES, parts.instance, parts.origin, parts.now())
     try:
-        checked = verify_log_order(wanted.order, wanted.keys, Asked(OrderAction.WITNESSES, parts.instance, parts.origin, parts.now()))
+        checked = verify_log_order(wanted.order, parts.policy.current().revocations.standing_people(wanted.keys, asked.at), asked)
     except Malformed as error:
         _logger.error("the order about the witnesses is refused: %s", error)  # noqa: TRY400 -- the sentence says all
         return False

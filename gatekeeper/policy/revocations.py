@@ -99,6 +99,11 @@ class Revocations:
         """Those of a person's keys (32 bytes each) that count for what was received then."""
         return tuple(key for key in keys if self._first(((Kind.KEY, key_line(key)),), received_at) is None)
 
+    def standing_people(self, people: Mapping[str, Iterable[bytes]], at: Moment) -> dict[str, tuple[bytes, ...]]:
+        """The keys that count for what these people order then; whoever has none left is left out."""
+        standing = {name: self.standing_keys(keys, at) for name, keys in people.items()}
+        return {name: keys for name, keys in standing.items() if keys}
+
     def _first(self, names: Iterable[tuple[Kind, str]], at: Moment) -> Refusal | None:
         for name in names:
             row = self.rows.get(name)

@@ -8,6 +8,7 @@ import pytest
 from gatekeeper.deploy.rotate import OrderedRotation, RotationRefused, make_key_change, read_rotation
 from gatekeeper.model.moment import later, moment, render_moment
 from gatekeeper.model.uris import LOG_ORDER
+from gatekeeper.policy.revocations import key_line
 from gatekeeper.ports.errors import Unavailable
 from gatekeeper.rotation import FollowedReceiptKey
 from gatekeeper.tlog.entry import KeyEntry, parse_entry
@@ -60,6 +61,15 @@ class House:
 @pytest.fixture
 async def house():
     return House()
+
+
+async def test_whose_key_the_policy_revokes_orders_no_rotation(house):
+    rotation, policy = house.rotation("alice", "bob"), house.whole.policy
+    for since, refused in ((house.now, True), (later(house.now, seconds=1), False)):
+        row = f'key = "{key_line(house.people["bob"].public)}"\nfrom = {render_moment(since)}\n'
+        policy.files["revocations.toml"] = f'[[revoked]]\n{row}reason = "lost"\n'.encode()
+        policy.load()
+        await (house.refused(rotation, "order-signers", "not by a key that is pinned") if refused else house.change(rotation))
 
 
 async def test_two_peoples_order_becomes_an_entry_that_the_replaced_key_signed(house):

@@ -9,6 +9,7 @@ from gatekeeper.deploy.witness_change import WantedWitnesses, log_witness_change
 from gatekeeper.model.digest import digest_hex, digest_of
 from gatekeeper.model.moment import later
 from gatekeeper.model.uris import LOG_ORDER
+from gatekeeper.policy.revocations import key_line
 from gatekeeper.tlog.entry import WitnessChangeEntry, encode_entry
 from gatekeeper.tlog.person import hidden_text
 from gatekeeper.verify.order import LogOrder, OrderAction, encode_log_order
@@ -97,6 +98,17 @@ async def test_an_order_that_is_not_good_for_this_changes_nothing(world, caplog,
     assert await world.started(world.order(*names, **changes)) is False
     assert world.changes == []
     assert word in caplog.text
+
+
+async def test_whose_key_the_policy_revokes_orders_nothing(world, caplog):
+    world.hands["bob"], world.keys["bob"] = world.house.reviewers["bob"].key, (world.house.reviewers["bob"].public,)
+    row = f'[[revoked]]\nkey = "{key_line(world.keys["bob"][0])}"\nreason = "lost"\n'
+    for content, done in ((row.encode(), False), (b"", True)):
+        world.house.policy.files["revocations.toml"] = content
+        world.house.policy.load()
+        assert await world.started(world.order("bob", "carol")) is done
+    assert "order-signers" in caplog.text
+    assert len(world.changes) == 1
 
 
 async def test_bytes_that_are_no_order_and_operators_who_are_nobody_change_nothing(world, caplog):
