@@ -147,4 +147,7 @@ def _logged_at(extensions: x509.Extensions) -> tuple[datetime, ...]:
         timestamps = extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
     except x509.ExtensionNotFound:
         return ()
-    return tuple(item.timestamp.replace(tzinfo=UTC) for item in timestamps)
+    try:
+        return tuple(item.timestamp.replace(tzinfo=UTC) for item in timestamps)
+    except ValueError:
+        raise UnreadableCertificate("the certificate has an SCT of a year that there is not") from None

@@ -42,6 +42,10 @@ _MAX_AUTHORITIES: Final = 32
 _MAX_BUNDLE: Final = 256 * 1024
 _MAX_CERTIFICATE_TEXT: Final = 16 * 1024
 _UNTRUSTED: Final = "unknown-builder"
+_UNREADABLE: Final = (
+    *(ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+    TypeError,  # what the library raises for a name that holds a bit string
+)
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
@@ -84,7 +88,7 @@ def verify_svid(chain: Sequence[bytes], expected: SvidAuthority, *, received_at:
         return Refusal(_UNTRUSTED, str(error))
     except MalformedKey as error:
         return Refusal(_UNTRUSTED, f"the certificate's key: {error}")
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, IndexError):
+    except (*_UNREADABLE, IndexError):
         return Refusal(_UNTRUSTED, "the certificates or their extensions cannot be read")
     return key
 
@@ -156,7 +160,7 @@ def _demand_authority(der: bytes, domain: str) -> None:
         _demand_domain(certificate, domain)
     except _Unfit as error:
         raise MalformedKey(str(error)) from None
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except _UNREADABLE:
         raise MalformedKey("a certificate of the trust domain cannot be read") from None
     if constraints is None or not constraints.value.ca:
         raise MalformedKey("a certificate of the trust domain is not a certificate authority's")

@@ -57,6 +57,16 @@ def certificate(names=NAMES, issuers=ISSUERS, usage=ExtendedKeyUsageOID.CODE_SIG
     return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
+@pytest.mark.parametrize("milliseconds", [253_402_300_800_000, 2**63, 2**64 - 1])
+def test_an_sct_of_a_year_that_there_is_not_is_unreadable(milliseconds):
+    signature = b"\x04\x03\x00\x08\x30\x06\x02\x01\x01\x02\x01\x01"
+    sct = b"\0" + b"\1" * 32 + milliseconds.to_bytes(8) + b"\0\0" + signature
+    listed = len(sct).to_bytes(2) + sct
+    octets = (len(listed) + 2).to_bytes(1) + len(listed).to_bytes(2) + listed
+    with pytest.raises(UnreadableCertificate, match="year"):
+        read_keyless_certificate(certificate(issuers=(*ISSUERS, ("1.3.6.1.4.1.11129.2.4.2", b"\x04" + octets))))
+
+
 @pytest.mark.parametrize(
     ("name", "identity"),
     [

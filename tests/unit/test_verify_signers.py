@@ -304,6 +304,22 @@ def test_a_chain_that_does_not_hold_is_refused(case):  # row 24
     refused(workload.sign(manifest_statement()), RULES["spiffe"], "unknown-builder", words)
 
 
+@pytest.mark.parametrize(("place", "name"), [(0, b"\x0c\x06leaf 7"), (1, b"\x0c\x06ca no7")])
+def test_a_name_that_the_library_cannot_read_is_refused(place, name):
+    own = x509.DirectoryName(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "leaf 7")]))
+    middle = FakeAuthority("ca no7", issuer=DOMAIN)
+    bundle = opened(FakeWorkload(middle, names=(URI(SPIFFE_ID), own), intermediates=(middle,)).sign(manifest_statement()))
+    slot = bundle["verificationMaterial"]["x509CertificateChain"]["certificates"][place]
+    der = base64.b64decode(slot["rawBytes"])
+    assert name in der
+    bits = b"\x03" + name[1:2] + b"\x00" + name[3:]  # a bit string of the same length
+    slot["rawBytes"] = base64.b64encode(der.replace(name, bits)).decode()
+    if place:  # else the leaf's own name is what stops it
+        plain = opened(FakeWorkload(middle, intermediates=(middle,)).sign(manifest_statement()))
+        bundle["verificationMaterial"]["x509CertificateChain"]["certificates"][0] = plain["verificationMaterial"]["x509CertificateChain"]["certificates"][0]
+    refused(closed(bundle), RULES["spiffe"], "unknown-builder", "cannot be read")
+
+
 def test_an_svid_holds_at_the_intake_entrys_time_both_ends_included():  # row 27
     data = WORKLOAD.sign(manifest_statement())
     end = later(ISSUED, seconds=3600)
