@@ -59,8 +59,15 @@ TRIGGERED: Final = frozenset({IssuerKind.GITLAB, IssuerKind.GITHUB, IssuerKind.Z
 """Kinds whose tokens say what set the run off."""
 HOSTED: Final = MappingProxyType({IssuerKind.GITLAB: frozenset({"gitlab-hosted"}), IssuerKind.GITHUB: frozenset({"github-hosted"})})
 """Kinds whose tokens say on whose machine the run runs, and what is taken where the policy names nothing."""
-UNTRUSTED_TRIGGERS: Final = frozenset({"pull_request", "pull_request_target", "merge_request_event", "external_pull_request_event"})
-"""What lets a stranger's proposal set off a run: on no list, whatever the policy says."""
+UNTRUSTED_TRIGGERS: Final = frozenset(
+    {
+        *("merge_request_event", "external_pull_request_event"),
+        *("pull_request", "pull_request_target", "pull_request_review", "pull_request_review_comment"),
+        *("issues", "issue_comment", "discussion", "discussion_comment", "fork", "watch"),
+        "workflow_run",  # follows another run, whatever set that one off, and takes what it left
+    }
+)
+"""By what a stranger, mostly with a proposal, sets off a run: on no list, whatever the policy says."""
 
 
 def default_runners(kind: IssuerKind) -> frozenset[str]:

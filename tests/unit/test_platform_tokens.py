@@ -186,6 +186,10 @@ def test_a_tag_named_like_the_branch_is_another_ref():  # row 43
     [
         ("github", "event_name", "pull_request"),
         ("github", "event_name", "pull_request_target"),
+        ("github", "event_name", "pull_request_review"),
+        ("github", "event_name", "pull_request_review_comment"),
+        ("github", "event_name", "issue_comment"),
+        ("github", "event_name", "workflow_run"),
         ("gitlab", "pipeline_source", "merge_request_event"),
         ("gitlab", "pipeline_source", "external_pull_request_event"),
     ],
