@@ -206,17 +206,21 @@ async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes
         raise CallRefused("not-authorised", "certificates are for runs")
     if _ACTOR.fullmatch(caller.actor) is None:
         raise CallRefused("unauthenticated", "the token names no usable actor")
+    policy = parts.policy.current()
+    issuer = policy.issuers.get(caller.issuer)
     # A commit that was looked up is ours to know and not the vault's, which writes the certificate from the token alone.
-    if not caller.commit or parts.policy.current().issuers[caller.issuer].kind in WITHOUT_COMMIT:
+    if not caller.commit or (issuer is not None and issuer.kind in WITHOUT_COMMIT):
         raise CallRefused("not-authorised", "the token names no commit, and the vault certifies nothing that the token does not say")
+    if issuer is None:
+        raise CallRefused("unauthenticated", "the policy no longer trusts the token's issuer")
     try:
         urn = encode_run_urn(caller.project, caller.commit, caller.run)
     except UnfitCertificate as error:
         raise CallRefused("unauthenticated", f"the token's names make no certificate: {error}") from None
-    builder = parts.policy.current().builders.get(caller.builder_id)
+    builder = policy.builders.get(caller.builder_id)
     if builder is None or builder.issuer != caller.issuer or caller.project not in builder.projects:
         raise CallRefused("unknown-builder", "the policy does not trust this builder for this project")
-    if revoked := parts.policy.current().revocations.doubt_run(caller.builder_id, urn, parts.now()):
+    if revoked := policy.revocations.doubt_run(caller.builder_id, urn, parts.now()):
         raise CallRefused(revoked.reason, revoked.detail)
     # Before the relay: a token whose relay failed is spent all the same, because its outcome at the vault may be unknown.
     # In lower case, as the vault keeps it: to it two spellings are one run, and the second would be offered the first one's names.
@@ -224,12 +228,8 @@ async def issue_certificate(parts: Parts, caller: Caller, token: str, csr: bytes
     until = caller.expires + timedelta(seconds=LEEWAY)
     if not await parts.people.use_once(caller.issuer, caller.jti.lower(), "certificate", until):
         raise CallRefused("unauthenticated", "the token was used for a certificate before")
-    return await parts.relay.issue(token=token, csr_pem=csr, builder_id=caller.builder_id, run_urn=urn, platform=_login_of(parts, caller))
-
-
-def _login_of(parts: Parts, caller: RunCaller) -> str:
-    issuer = parts.policy.current().issuers[caller.issuer]
-    return "" if issuer.platform is None else issuer.name
+    login = "" if issuer.platform is None else issuer.name
+    return await parts.relay.issue(token=token, csr_pem=csr, builder_id=caller.builder_id, run_urn=urn, platform=login)
 
 
 def _kind(fact: BuilderFact) -> tuple[str, str | None]:

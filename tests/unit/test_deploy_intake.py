@@ -144,6 +144,11 @@ async def test_a_token_gives_one_certificate_even_where_the_relay_failed(house):
     await refused(house, "unauthenticated", issue_certificate(house.parts, house.run_caller(), "token", b"csr"))
 
 
+async def test_an_issuer_that_left_the_policy_since_the_token_was_read_gets_no_certificate(house):
+    await refused(house, "unauthenticated", issue_certificate(house.parts, replace(house.run_caller(), issuer="gone"), "token", csr()))
+    assert house.database.state.tokens == {}
+
+
 async def test_two_spellings_of_one_token_id_are_one_token(house):
     house.relay.runs["token"] = (signing.BUILDER_ID, f"urn:pingee:run:{signing.PROJECT}:{OLD_COMMIT}:{signing.RUN}")
     await issue_certificate(house.parts, house.run_caller(jti="jti-Ab"), "token", csr())
