@@ -81,7 +81,7 @@ def _read_bundle(fields: Fields, digest: Digest) -> UntrustedBundle:
 
 def _read_material(fields: Fields) -> tuple[bytes | None, str | None]:
     if fields.array("tlogEntries"):
-        raise fields.error("tlogEntries", "must be empty: entries of a foreign log are not yet verified")
+        raise fields.error("tlogEntries", "must be empty: nobody answers here for an entry of a foreign log")
     certificate = fields.optional("certificate", lambda key: _read_certificate(fields.nested(key)))
     key_hint = fields.optional("publicKey", lambda key: _read_hint(fields.nested(key)))
     fields.done()

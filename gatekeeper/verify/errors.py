@@ -12,7 +12,7 @@ class MalformedEnvelope(Malformed):
 
 
 class MalformedBundle(Malformed):
-    """Not a sigstore bundle v0.3 of the narrow form that is read here."""
+    """Not a sigstore bundle of the form that is read: narrow for our own builders (`bundle`), of every version for others (`sigstorebundle`)."""
 
 
 class MalformedStatement(Malformed):

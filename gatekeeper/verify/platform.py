@@ -24,11 +24,11 @@ from typing import Final
 
 from gatekeeper.model.fields import Fields
 from gatekeeper.model.issuer import HOSTED, TRIGGERED, UNTRUSTED_TRIGGERS, IssuerKind, Platform
+from gatekeeper.model.spiffeid import MalformedSpiffeId, parse_spiffe_id
 
 _TYPES: Final[Mapping[str, str]] = MappingProxyType({"branch": "refs/heads/", "tag": "refs/tags/"})
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,19}")
 _UUID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SPIFFE_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._-]+)+")
 
 
 class NotAdmitted(Exception):
@@ -91,13 +91,12 @@ def demand_commit_or_leave(commit: str, platform: Platform) -> None:
 
 
 def trust_domain_of(subject: str) -> str:
-    """The trust domain of a SPIFFE id; empty for anything that is none (SPIFFE-ID 2)."""
-    scheme, slashes, rest = subject.partition("://")
-    domain, slash, path = rest.partition("/")
-    segments = path.split("/")
-    if scheme != "spiffe" or not slashes or not slash or _SPIFFE_PATH.fullmatch("/" + path) is None or {".", ".."} & set(segments):
+    """The trust domain of a workload's SPIFFE id; empty for anything that is none."""
+    try:
+        domain, path = parse_spiffe_id(subject)
+    except MalformedSpiffeId:
         return ""
-    return domain
+    return domain if path else ""
 
 
 def _gitlab(claims: Fields) -> _Read:

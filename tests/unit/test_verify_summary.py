@@ -6,13 +6,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gatekeeper.model.moment import moment
-from gatekeeper.model.uris import CYCLONEDX, OPENVEX, SPDX_V2, SPDX_V3, VSA_V1
+from gatekeeper.model.uris import VSA_V1
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.attestation import Artifact, Pinned, verify_attestation
 from gatekeeper.verify.checks import Name, Outcome
 from gatekeeper.verify.managedkey import parse_managed_key
 from gatekeeper.verify.summary import SUMMARY_CHECKS, ExpectedSummary
 from tests.fakes.foreign_bundles import SHA256, pem, signed_statement
+
+CYCLONEDX, OPENVEX = "https://cyclonedx.org/bom", "https://openvex.dev/ns/v0.2.0"
+SPDX_V2, SPDX_V3 = "https://spdx.dev/Document/v2.3", "https://spdx.dev/Document/v3"
 
 AT = moment(datetime(2026, 11, 21, 12, tzinfo=UTC))
 KEY = ec.generate_private_key(ec.SECP256R1())
