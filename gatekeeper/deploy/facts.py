@@ -30,7 +30,8 @@ R = TypeVar("R")
 
 MOST: Final = 8192
 VERIFYING: Final = 1
-"""Threads that verify at once. They share one interpreter lock: another would make the event loop wait longer, and no answer come sooner."""
+"""Threads that verify at once for decisions, and as many for callers. They share one interpreter lock: more would make the event loop wait longer,
+and no answer come sooner."""
 MOST_BYTES: Final = 32 * 1024 * 1024
 """of the bundles whose facts are kept; the facts themselves take up to three times as much"""
 
@@ -70,15 +71,18 @@ class Facts:
         self._kept: OrderedDict[Question, tuple[Checked[Any], int]] = OrderedDict()
         self._bytes = 0
         self._epoch: Digest | None = None
-        self._threads = trio.CapacityLimiter(VERIFYING)
+        self._deciding, self._asked = trio.CapacityLimiter(VERIFYING), trio.CapacityLimiter(VERIFYING)
 
     def __len__(self) -> int:
         """How many answers are kept."""
         return len(self._kept)
 
-    async def in_thread(self, function: Callable[[], R]) -> R:
-        """Verify off the event loop. A call that is cancelled is left to end by itself, and may keep whole answers."""
-        return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._threads)
+    async def in_thread(self, function: Callable[[], R], *, deciding: bool = False) -> R:
+        """Verify off the event loop. A call that is cancelled is left to end by itself, and may keep whole answers.
+
+        A decision waits for other decisions alone, never for what callers bring or ask, however much that is.
+        """
+        return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._deciding if deciding else self._asked)
 
     def ask(self, question: Question, answer: Callable[[], Checked[T]], *, size: int) -> Checked[T]:
         """The kept answer, or `answer()`, which is kept once it is complete; what it raises is raised and not kept. `size` is the bundle's."""

@@ -130,7 +130,7 @@ class _Gathering:
 
     async def _cast(self, revision: Revision) -> Evidence[tuple[Checked[Vote], ...]]:
         rows = await self._parts.statements.votes(self._candidate.project, revision.change, self._viewer)
-        votes = await self._parts.facts.in_thread(lambda: tuple(map(self._vote, rows)))
+        votes = await self._parts.facts.in_thread(lambda: tuple(map(self._vote, rows)), deciding=True)
         return Present(votes, tuple(row.digest for row in rows))
 
     def _vote(self, row: VoteRecord) -> Checked[Vote]:
@@ -194,7 +194,7 @@ class _Gathering:
 
     async def _verified(self, rows: Evidence[tuple[StatementRecord, ...]]) -> Evidence[None]:
         if isinstance(rows, Present):
-            await self._parts.facts.in_thread(lambda: self._verify(rows.value))
+            await self._parts.facts.in_thread(lambda: self._verify(rows.value), deciding=True)
         return Absent()
 
     async def _rows(self) -> Evidence[tuple[StatementRecord, ...]]:

@@ -68,13 +68,13 @@ async def _lag() -> Figure:
     await _watched(idle, RUN_S / 5)
     facts, works = Facts(), [under_a_run(), public_bundles() or under_a_run()]
 
-    async def verify_on(ours: Callable[[], object]) -> None:
+    async def verify_on(ours: Callable[[], object], deciding: bool) -> None:
         while True:
-            await facts.in_thread(ours)
+            await facts.in_thread(ours, deciding=deciding)
 
     async with trio.open_nursery() as nursery:
         for number in range(AT_ONCE):
-            nursery.start_soon(verify_on, works[number % 2].ours)
+            nursery.start_soon(verify_on, works[number % 2].ours, number < AT_ONCE // 2)
         await trio.sleep(0.2)
         await _watched(busy, RUN_S)
         nursery.cancel_scope.cancel()
