@@ -4,6 +4,7 @@ import json
 import shutil
 import stat
 import time
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -188,8 +189,8 @@ def test_quorum_and_age_are_looked_at(looks):
     assert "more than 1800 is too old" in look["detail"]
     assert looks(cosigned(served(23), now - 4000), "--max-age", "2h")[0] == 0
     bad = cosigned(served(24), now)
-    note = parse_note(bad["checkpoint"])
-    broken = note.signatures[-1].__class__(note.signatures[-1].name, note.signatures[-1].key_id, note.signatures[-1].blob[:-1] + b"\0")
+    right = parse_note(bad["checkpoint"]).signatures[-1]
+    broken = replace(right, blob=right.blob[:-1] + bytes([right.blob[-1] ^ 1]))
     code, look, _ = looks(bad | {"checkpoint": encode_note(parse_note(served(24)["checkpoint"]).with_signatures([broken]))})
     assert (code, look["alarm"]) == (3, "bad-cosignature")
 
