@@ -122,9 +122,7 @@ def verify_attestation(
     needed = demand is not None or predicates is not AnyPredicate.ANY
     checks = Checks(beyond=demanded if demand is not None else (Name.PREDICATE,) if needed else ())
     try:
-        attestation = _verify(bundle, signer, artifact, predicates, checks, at=at, statement_needed=needed)
-        if demand is not None and attestation.statement is not None:
-            demand(attestation.statement, checks)
+        attestation = _verify(bundle, signer, artifact, predicates, demand, checks, at=at, statement_needed=needed)
     except Refused as refused:
         return Report(checks.listed(), refused.refusal)
     return Report(checks.listed(), seal(attestation, bundle.digest))
@@ -134,7 +132,7 @@ def verify_keyless_envelope(bundle: UntrustedSigstoreBundle, signer: Keyless, *,
     """Verify who signed a bundle's envelope, and give the certificate. What the payload says, and about what, is for the caller to check."""
     checks = Checks(beyond=())
     try:
-        _demand_content(bundle, None, checks, statement_needed=True)
+        _demand_content(bundle, None, checks)
         certificate = _verify_keyless(bundle, signer, None, _times(bundle, checks), checks, at=at)
     except Refused as refused:
         return refused.refusal
@@ -146,18 +144,19 @@ def _verify(
     signer: Signer,
     artifact: Artifact,
     predicates: Collection[str] | AnyPredicate,
+    demand: Demand | None,
     checks: Checks,
     *,
     at: Moment,
     statement_needed: bool,
 ) -> Attestation:
     times = _times(bundle, checks)
-    _demand_content(bundle, artifact, checks, statement_needed=statement_needed)
+    _demand_content(bundle, None if statement_needed else artifact, checks)
     if isinstance(signer, Keyless):
         _verify_keyless(bundle, signer, artifact, times, checks, at=at)
     else:
         _verify_pinned(bundle, signer, artifact, times, checks, at=at)
-    statement = _statement(bundle, artifact, predicates, checks)
+    statement = _statement(bundle, artifact, predicates, demand, checks)
     identity, issuer = (signer.identity, signer.issuer) if isinstance(signer, Keyless) else (None, None)
     return Attestation(artifact, identity, issuer, statement, times)
 
@@ -169,13 +168,14 @@ def _times(bundle: UntrustedSigstoreBundle, checks: Checks) -> tuple[datetime, .
         checks.refuse(Name.TIMESTAMPS, "a timestamp cannot be read", reason=_FORGED)
 
 
-def _demand_content(bundle: UntrustedSigstoreBundle, artifact: Artifact | None, checks: Checks, *, statement_needed: bool) -> None:
+def _demand_content(bundle: UntrustedSigstoreBundle, artifact: Artifact | None, checks: Checks) -> None:
+    """An envelope, or a signature over this artifact itself; None where only a statement will do."""
     content = bundle.content
     if isinstance(content, UntrustedEnvelope):
         checks.passed(Name.CONTENT, "an envelope with a statement")
         checks.skipped(Name.ARTIFACT, "an envelope names the artifact in its statement: see subject")
         return
-    if statement_needed:
+    if artifact is None:
         checks.refuse(
             Name.CONTENT, "a statement is needed; the bundle signs the artifact's bytes and says nothing about them", reason="provenance-predicate"
         )
@@ -184,7 +184,7 @@ def _demand_content(bundle: UntrustedSigstoreBundle, artifact: Artifact | None, 
         checks.skipped(Name.ARTIFACT, "the bundle names no digest of its own: see signature")
         return
     checks.demand(
-        artifact is not None and content.digest == artifact.sha256,
+        content.digest == artifact.sha256,
         Name.ARTIFACT,
         "the bundle names this artifact's sha256",
         "the bundle names another artifact",
@@ -270,21 +270,25 @@ def _signed_by_key(bundle: UntrustedSigstoreBundle, key: ManagedKey, artifact: A
     content = bundle.content
     if isinstance(content, UntrustedEnvelope):
         return len(content.signatures) == 1 and signs_bytes(key, content.signatures[0][1], pae(content.payload_type, content.payload))
-    digest = artifact.digests.get(message_algorithm(key) or "")
+    algorithm = message_algorithm(key)
+    digest = None if algorithm is None else artifact.digests.get(algorithm)
     if digest is None:
         checks.refuse(Name.SIGNATURE, "this kind of key signs more than the sha256; give the artifact's file", reason=_FORGED)
     return signs_message(key, content.signature, bytes.fromhex(digest))
 
 
 def _statement(
-    bundle: UntrustedSigstoreBundle, artifact: Artifact, predicates: Collection[str] | AnyPredicate, checks: Checks
+    bundle: UntrustedSigstoreBundle, artifact: Artifact, predicates: Collection[str] | AnyPredicate, demand: Demand | None, checks: Checks
 ) -> Statement | None:
     content = bundle.content
     if not isinstance(content, UntrustedEnvelope):
         for name in (Name.PAYLOAD_TYPE, Name.STATEMENT, Name.SUBJECT):
             checks.skipped(name, "the artifact itself is signed, no statement about it")
         return None
-    return read_statement(content, artifact, predicates, checks)
+    statement = read_statement(content, artifact, predicates, checks)
+    if demand is not None:
+        demand(statement, checks)
+    return statement
 
 
 def read_statement(

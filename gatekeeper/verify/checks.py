@@ -114,11 +114,14 @@ class Checks:
 
     def listed(self) -> tuple[Check, ...]:
         """All checks in the order of `Name`; those that a failure kept from being made are skipped, and say so."""
-        failed = next((check.name for check in self._made if check.outcome is Outcome.FAILED), None)
-        if failed is None:
-            return tuple(sorted(self._made, key=lambda check: _ORDER[check.name]))
         made = {check.name for check in self._made}
-        missing = [Check(name, Outcome.SKIPPED, f"not reached: {failed.value} failed") for name in self._all if name not in made]
+        missing = [
+            Check(name, Outcome.SKIPPED, f"not reached: {failed.name.value} failed")
+            for failed in self._made
+            if failed.outcome is Outcome.FAILED
+            for name in self._all
+            if name not in made
+        ]
         return tuple(sorted([*self._made, *missing], key=lambda check: _ORDER[check.name]))
 
 
