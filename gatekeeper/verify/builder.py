@@ -6,9 +6,11 @@ Checks, in this order; none needs another's result to be believed:
    two subject alternative names, both URIs: the builder id and the run URN -> else ``unknown-builder``;
 2. it was issued by a certificate of a builder root given by the caller -> else ``unknown-builder``;
 3. `received_at` lies within its validity, both ends included (RFC 5280, 4.1.2.5) -> else ``certificate-expired``;
-4. the path verifies at that moment by `cryptography`'s X.509 verifier, the root's own validity and constraints included -> ``unknown-builder``;
+4. the path holds at that moment, the root's own validity and constraints included -> else ``unknown-builder``;
 5. exactly one signature, ECDSA with SHA-256 over the envelope's PAE, by the certificate's key -> else ``bad-signature``;
 6. the payload type is in-toto's, to the letter -> else ``provenance-predicate``.
+
+2 to 4 are one question to `cryptography`'s X.509 verifier; which of them failed is looked at when it says no.
 
 `received_at` is the time of the intake's log entry, never "now": the certificate is long expired when a vote arrives (recipes, trap B).
 Not checked: revocation (a rule of the policy: ten minutes, and ``builder-revoked`` by identity), certificate transparency (a private CA),
@@ -117,7 +119,7 @@ def verify_builder_statement(bundle: UntrustedBundle, roots: Sequence[BuilderRoo
     except UnfitCertificate as error:
         return Refusal("unknown-builder", str(error))
     root = next((root for root in roots if root.certificates and _path_holds(certificate, root.certificates, received_at)), None)
-    if root is None or not _is_valid(certificate, received_at):
+    if root is None:
         return _doubt_path(certificate, roots, received_at)
     if not signed_by(bundle.envelope, certificate.public_key()):
         return Refusal("bad-signature", "the envelope needs exactly one signature, by the certificate's key, over these bytes")

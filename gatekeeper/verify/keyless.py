@@ -67,6 +67,7 @@ _SAID: Final = (
 )
 """How the library's words begin, and which check they are about. It only names the check: every error is a refusal."""
 
+_THIS_ENTRY: Final = "the log entry is about this content, signature and signer"
 _OTHER_ENTRY: Final = "the log entry is about another content, signature or signer, or of a kind that is not compared"
 
 
@@ -142,17 +143,13 @@ def verify_keyless(
         checks.refuse(Name.INCLUSION, "a keyless signature needs an entry in a log with a proof and a signed checkpoint", reason=FORGED)
     verifier = _verifier(root, _choose(root, times, signer.logged_at, checks, timestamped=bool(bundle.timestamps)))
     try:
-        _by_library(bundle, verifier, _SameCertificate(signer.certificate), artifact)
+        _by_library(bundle, entry, verifier, signer.certificate, artifact)
     except VerificationError as error:
         _refuse(error, checks)
     except InvalidEnvelope:
         checks.refuse(Name.SIGNATURE, _ONE_SIGNATURE, reason=FORGED)
     except Exception as error:  # noqa: BLE001  # whatever a library stumbles over, the bundle is not believed
         checks.refuse(Name.ENTRY, f"the bundle's material cannot be read ({type(error).__name__})", reason=FORGED)
-    if entry.kind == _INTOTO:
-        _verify_intoto(bundle, entry, signer, artifact, checks)
-    else:
-        checks.passed(Name.ENTRY, "the log entry is about this content, signature and signer")
     _tell_passed(bundle, entry, checks)
 
 
@@ -174,7 +171,7 @@ def verify_entry_of_key(
     except Exception as error:  # noqa: BLE001  # whatever a library stumbles over, the entry is not believed
         checks.refuse(Name.INCLUSION, f"the log entry cannot be read ({type(error).__name__})", reason=FORGED)
     _tell_logged(entry, checks)
-    _demand_about(entry, bundle, key, artifact, checks)
+    checks.demand(is_about(entry, bundle.content, key, artifact=artifact), Name.ENTRY, _THIS_ENTRY, _OTHER_ENTRY, reason=FORGED)
 
 
 def _choose(root: SigstoreRoot, times: Sequence[datetime], logged_at: Sequence[datetime], checks: Checks, *, timestamped: bool) -> _Chosen:
@@ -217,33 +214,24 @@ def _endless(members: Any) -> Any:
     return {**members, "validFor": {"start": members["validFor"]["start"]}}
 
 
-def _by_library(bundle: UntrustedSigstoreBundle, verifier: _EveryTimeHolds, policy: _SameCertificate, artifact: bytes) -> None:
-    content = bundle.content
+def _by_library(bundle: UntrustedSigstoreBundle, entry: LogEntry, verifier: _EveryTimeHolds, certificate: Certificate, artifact: bytes) -> None:
+    content, policy = bundle.content, _SameCertificate(certificate)
     if not isinstance(content, UntrustedEnvelope):
         verifier.verify_artifact(Hashed(algorithm=HashAlgorithm.SHA2_256, digest=artifact), Bundle.from_json(bundle.raw), policy)
-    elif bundle.entry is not None and bundle.entry.kind == _INTOTO:
-        # The hint, which nobody signed, says which body is compared, and stops the library; that body is compared by us.
+    elif entry.kind == _INTOTO:
+        # The hint, which nobody signed, says which body is compared, and stops the library; signature and body are compared by us.
         model = BundleModel.from_json(bundle.raw)
         model.verification_material.tlog_entries[0].kind_version.kind = "dsse"
         model.verification_material.tlog_entries[0].kind_version.version = "0.0.1"
         verifier.verify_certificate_and_entry(Bundle(model), policy)
+        if not signed_by(content, certificate.public_key()):
+            raise VerificationError("DSSE: not one signature by the certificate's key")
+        if not is_about(entry, content, certificate.public_bytes(Encoding.DER), artifact=artifact):
+            raise VerificationError(_OTHER_ENTRY)
     else:
         read = verifier.verify_dsse(Bundle.from_json(bundle.raw), policy)
         if read != (content.payload_type, content.payload):
             raise VerificationError("two readers found two payloads in the bundle")
-
-
-def _verify_intoto(bundle: UntrustedSigstoreBundle, entry: LogEntry, signer: KeylessCertificate, artifact: bytes, checks: Checks) -> None:
-    signed = isinstance(bundle.content, UntrustedEnvelope) and signed_by(bundle.content, signer.certificate.public_key())
-    if not signed:
-        checks.refuse(Name.SIGNATURE, _ONE_SIGNATURE, reason=FORGED)
-    _demand_about(entry, bundle, signer.certificate.public_bytes(Encoding.DER), artifact, checks)
-
-
-def _demand_about(entry: LogEntry, bundle: UntrustedSigstoreBundle, verifier: bytes, artifact: bytes, checks: Checks) -> None:
-    if not is_about(entry, bundle.content, verifier, artifact=artifact):
-        checks.refuse(Name.ENTRY, _OTHER_ENTRY, reason=FORGED)
-    checks.passed(Name.ENTRY, "the log entry is about this content, signature and signer")
 
 
 def _tell_passed(bundle: UntrustedSigstoreBundle, entry: LogEntry, checks: Checks) -> None:
@@ -255,6 +243,7 @@ def _tell_passed(bundle: UntrustedSigstoreBundle, entry: LogEntry, checks: Check
     else:
         checks.skipped(Name.TIMESTAMPS, "the bundle has none")
     _tell_logged(entry, checks)
+    checks.passed(Name.ENTRY, _THIS_ENTRY)
 
 
 def _tell_logged(entry: LogEntry, checks: Checks) -> None:

@@ -19,7 +19,7 @@ from tests.mutants.warm import ROOT, Observed
 
 SHIPPED = ("gatekeeper", "builder", "clients")
 SHARED = ("tests/fakes", "tests/conftest.py", "tests/assets", "tests/mutants/live.py", "tests/mutants/mutate.py")
-ALL_TESTS = ("tests/unit", "tests/property", "tests/conformance", "tests/integration")
+ALL_TESTS = ("tests/unit", "tests/property", "tests/integration")
 
 
 class Memory:

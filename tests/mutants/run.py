@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SCOPES = ("gatekeeper/verify", "gatekeeper/policy", "gatekeeper/tlog", "clients/doorkeeper")
-TESTS = ("tests/unit", "tests/property", "tests/conformance")
+TESTS = ("tests/unit", "tests/property")
 KEEP_EVERY_S = 20
 MOST_ASKED_S = 6
 """seconds of tests that are asked about one mutant: what is noticed only by a long test of something else counts as not noticed"""

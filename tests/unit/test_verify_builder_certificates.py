@@ -17,6 +17,7 @@ from gatekeeper.model.moment import later
 from gatekeeper.model.uris import IN_TOTO_PAYLOAD
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.builder import (
+    BuilderRoot,
     UnfitCertificate,
     encode_run_urn,
     parse_builder_root,
@@ -142,6 +143,19 @@ def test_an_unknown_extension_that_is_not_critical_is_harmless():
 def test_validity_holds_at_both_ends_and_not_a_second_more(second, reason):  # row 27
     checked = verify(CA.run(), at=later(ISSUED, seconds=second))
     assert (checked.reason if isinstance(checked, Refusal) else None) == reason
+
+
+@pytest.mark.parametrize("payload_type", ["application/json", IN_TOTO_PAYLOAD + ";x=1", IN_TOTO_PAYLOAD.upper()])
+def test_another_payload_type_is_refused_though_its_signature_holds(payload_type):
+    bundle = parse_bundle(CA.run().sign(PAYLOAD, payload_type=payload_type))
+    refusal = verify_builder_statement(bundle, [CA.root()], received_at=RECEIVED)
+    assert refusal == Refusal("provenance-predicate", f"the payload type must be {IN_TOTO_PAYLOAD}")
+
+
+def test_a_root_without_certificates_issued_nothing_and_is_in_nobodys_way():
+    empty = BuilderRoot("empty", ())
+    assert verify(CA.run(), roots=[empty]) == Refusal("unknown-builder", "no trusted builder root issued the certificate")
+    assert verify(CA.run(), roots=[empty, CA.root()]).value.signer.root == "builder-ca"
 
 
 def test_the_roots_own_validity_counts():  # class 4: an expired issuer

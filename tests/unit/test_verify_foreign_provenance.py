@@ -53,6 +53,13 @@ def test_builder_source_and_ref_that_are_expected_are_verified(made):
 def test_without_a_ref_the_check_of_it_is_skipped_and_named():
     (check,) = [check for check in verify(v1(), ref=None).checks if check.name is Name.REF]
     assert (check.outcome, check.detail) == (Outcome.SKIPPED, f"no ref was expected; it is {REF}")
+    (check,) = [check for check in verify(v1(uri=f"git+{SOURCE}"), ref=None).checks if check.name is Name.REF]
+    assert (check.outcome, check.detail) == (Outcome.SKIPPED, "no ref was expected, and none is named")
+
+
+def test_a_ref_that_is_expected_and_another_or_none_that_is_named():
+    for uri, named in ((f"git+{SOURCE}", "no ref"), (f"git+{SOURCE}@refs/heads/main", "refs/heads/main")):
+        assert verify(v1(uri=uri)).result == Refusal("provenance-project", f"built from {named}, not from {REF}")
 
 
 MUTATED_BUILDERS = [

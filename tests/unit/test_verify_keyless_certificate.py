@@ -16,7 +16,7 @@ from gatekeeper.model.moment import moment
 from gatekeeper.verify.attestation import Artifact, Keyless, verify_attestation
 from gatekeeper.verify.checks import Outcome
 from gatekeeper.verify.errors import MalformedKey
-from gatekeeper.verify.fulciocertificate import UnreadableCertificate, is_self_issued, read_keyless_certificate
+from gatekeeper.verify.fulciocertificate import KeylessSource, UnreadableCertificate, is_self_issued, read_keyless_certificate, read_source
 from gatekeeper.verify.sigstoreroot import holding, parse_sigstore_root
 from gatekeeper.verify.window import Window, read_window
 from tests.fakes.foreign_bundles import SHA256, bundle, envelope
@@ -36,7 +36,7 @@ NAMES = (x509.UniformResourceIdentifier(ID),)
 ISSUERS = ((V1, ISSUER.encode()), (V2, utf8(ISSUER)))
 
 
-def certificate(names=NAMES, issuers=ISSUERS, usage=ExtendedKeyUsageOID.CODE_SIGNING, ca=False, signing=True) -> bytes:
+def certificate(names=NAMES, issuers=ISSUERS, usage=ExtendedKeyUsageOID.CODE_SIGNING, ca=False, signing=True, certifies=None) -> bytes:
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
@@ -45,9 +45,10 @@ def certificate(names=NAMES, issuers=ISSUERS, usage=ExtendedKeyUsageOID.CODE_SIG
         .serial_number(1)
         .not_valid_before(START)
         .not_valid_after(START + timedelta(minutes=10))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(x509.KeyUsage(signing, False, False, False, False, ca, False, False, False), critical=True)
+        .add_extension(x509.KeyUsage(signing, False, False, False, False, bool(ca) if certifies is None else certifies, False, False, False), critical=True)
     )
+    if ca is not None:
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     if usage is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     if names:
@@ -117,9 +118,49 @@ def test_an_issuer_that_cannot_be_read_is_none(issuers):
         read_keyless_certificate(certificate(issuers=issuers))
 
 
-@pytest.mark.parametrize("change", [{"usage": None}, {"usage": ExtendedKeyUsageOID.CLIENT_AUTH}, {"ca": True}, {"signing": False}])
+@pytest.mark.parametrize("change", [{"usage": None}, {"usage": ExtendedKeyUsageOID.CLIENT_AUTH}, {"ca": True}, {"ca": True, "certifies": False}, {"certifies": True}, {"ca": None, "certifies": True}, {"signing": False}])
 def test_row_25_a_certificate_that_may_not_sign_code_says_so(change):
     assert not read_keyless_certificate(certificate(**change)).signs_code
+
+
+def test_a_certificate_that_does_not_say_whether_it_is_an_authority_is_none():
+    assert read_keyless_certificate(certificate(ca=None)).signs_code
+
+
+REPOSITORY = "https://github.com/acme/hello"
+
+
+def source(**said):
+    """What the source extensions of a certificate say."""
+    oids = {"repository": "12", "commit": "13", "invocation": "21"}
+    extensions = tuple((f"1.3.6.1.4.1.57264.1.{oids[name]}", utf8(text)) for name, text in said.items())
+    return read_source(x509.load_der_x509_certificate(certificate(issuers=(*ISSUERS, *extensions))))
+
+
+def test_the_source_is_what_the_extensions_say_and_nothing_where_there_are_none():
+    assert source() == KeylessSource(None, None, None)
+    said = source(repository=REPOSITORY, commit="1" * 40, invocation=f"{REPOSITORY}/actions/runs/77/attempts/2")
+    assert said == KeylessSource(REPOSITORY, "1" * 40, "77-2")
+    assert source(repository="https://gitlab.example/a/b", invocation="https://gitlab.example/a/b/-/jobs/88").run == "88"
+
+
+@pytest.mark.parametrize(
+    ("repository", "invocation"),
+    [
+        (None, f"{REPOSITORY}/actions/runs/77/attempts/2"),
+        (None, "/actions/runs/77/attempts/2"),
+        ("", "/actions/runs/77/attempts/2"),
+        (REPOSITORY, "https://github.com/acme/jelly/actions/runs/77/attempts/2"),
+        (REPOSITORY, "https://gitlab.com/acme/jelly/-/jobs/88"),
+        (REPOSITORY, f"{REPOSITORY}/actions/runs/77/attempts/2/x"),
+        (REPOSITORY, f"{REPOSITORY}/actions/runs/077/attempts/2"),
+        (REPOSITORY, f"{REPOSITORY}/runs/77"),
+    ],
+)
+def test_an_invocation_that_is_not_below_the_very_repository_is_no_run_of_a_platform(repository, invocation):
+    """It stays a whole URI, which equals no token's run."""
+    said = {} if repository is None else {"repository": repository}
+    assert source(**said, invocation=invocation).run == invocation
 
 
 def test_what_is_no_certificate_is_unreadable():

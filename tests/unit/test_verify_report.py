@@ -1,7 +1,9 @@
 """The list of checks is part of the answer: what a report says, line by line, of what is verified and of what is refused."""
 
 import base64
+import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
@@ -14,7 +16,10 @@ from gatekeeper.model.moment import later
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.attestation import Artifact, Keyless, Pinned, verify_attestation, verify_keyless_envelope
 from gatekeeper.verify.checks import Check, Checks, Name, Outcome, Refused
+from gatekeeper.verify.dsse import pae
 from gatekeeper.verify.foreignprovenance import ExpectedProvenance
+from gatekeeper.verify.fulciocertificate import read_keyless_certificate
+from gatekeeper.verify.keyless import claimed_times, verify_keyless
 from gatekeeper.verify.managedkey import parse_managed_key
 from gatekeeper.verify.sigstorebundle import parse_sigstore_bundle
 from gatekeeper.verify.sigstoreroot import parse_sigstore_root
@@ -265,3 +270,102 @@ def test_a_key_that_signs_bytes_and_no_digest_signs_no_artifact_by_its_digest():
     bundle = foreign_bundles.bundle({"messageSignature": {"signature": b64(key.sign(bytes.fromhex(ARTIFACT)))}})
     report = verify(bundle, Pinned(parse_managed_key(foreign_bundles.pem(key)), None), ABOUT)
     assert report.result == Refusal("bad-signature", "this kind of key signs more than the sha256; give the artifact's file")
+
+
+def without_time(bundle: dict) -> dict:
+    """The same with a promise that promises no time, which is none: 0 is protobuf's word for a number that is not there."""
+    bundle["verificationMaterial"]["tlogEntries"][0]["integratedTime"] = "0"
+    return bundle
+
+
+def test_a_promise_without_a_time_is_no_promise():
+    report = verify(without_time(HONEST.bundle()))
+    assert report.result.value.times == (SIGNED,)
+    assert "promise skipped: the entry has none" in lines(report)
+    bare = without_time(HONEST.bundle())
+    del bare["verificationMaterial"]["timestampVerificationData"]
+    assert verify(bare).result == Refusal("certificate-expired", "no trusted time: neither a timestamp nor a time that the log promised")
+    keyed = verify(without_time(logged_key()), Pinned(MANAGED, ROOT))
+    assert isinstance(keyed.result, Verified)
+    assert "promise skipped: the entry has none" in lines(keyed)
+
+
+@pytest.mark.parametrize("gone", ["entry", "inclusionProof", "checkpoint"])
+def test_a_keyless_signature_without_a_proven_entry_is_refused(gone):
+    bundle = HONEST.bundle()
+    entries = bundle["verificationMaterial"]["tlogEntries"]
+    if gone == "entry":
+        entries.clear()
+    else:
+        (entries[0] if gone == "inclusionProof" else entries[0]["inclusionProof"]).pop(gone)
+    assert verify(bundle).result == Refusal("bad-signature", "a keyless signature needs an entry in a log with a proof and a signed checkpoint")
+
+
+@pytest.mark.parametrize("spoil", [lambda entry: entry.pop("inclusionProof"), lambda entry: entry["inclusionProof"].pop("checkpoint"), lambda entry: entry.update(logIndex="9" * 20)])
+def test_a_pinned_keys_entry_that_the_library_cannot_read_is_refused(spoil):
+    bundle = logged_key()
+    spoil(bundle["verificationMaterial"]["tlogEntries"][0])
+    report = verify(bundle, Pinned(MANAGED, ROOT))
+    assert report.result.reason == "bad-signature"
+    assert report.result.detail.startswith("the log entry cannot be read (")
+    assert [check.name for check in report.checks if check.outcome is Outcome.FAILED] == [Name.INCLUSION]
+
+
+def test_two_readers_that_find_two_certificates_believe_neither():
+    """The certificate whose names were compared is the one whose path and signature are verified, however a bundle is read."""
+    bundle = parse_sigstore_bundle(json.dumps(HONEST.bundle()).encode())
+    other = read_keyless_certificate(parse_sigstore_bundle(json.dumps(HONEST.bundle()).encode()).certificates[0])
+    own = read_keyless_certificate(bundle.certificates[0])
+    verify_keyless(bundle, own, ROOT, claimed_times(bundle), bytes.fromhex(ARTIFACT), Checks(beyond=()))
+    checks = Checks(beyond=())
+    with pytest.raises(Refused) as refused:
+        verify_keyless(bundle, other, ROOT, claimed_times(bundle), bytes.fromhex(ARTIFACT), checks)
+    assert refused.value.refusal.reason == "bad-signature"
+    assert [check.name for check in checks.listed() if check.outcome is Outcome.FAILED] == [Name.ENTRY]
+
+
+def test_two_readers_that_find_two_payloads_believe_neither():
+    bundle = parse_sigstore_bundle(json.dumps(HONEST.bundle()).encode())
+    signer = read_keyless_certificate(bundle.certificates[0])
+    for content in (replace(bundle.content, payload=b"{}"), replace(bundle.content, payload_type="text/plain")):
+        with pytest.raises(Refused) as refused:
+            verify_keyless(replace(bundle, content=content), signer, ROOT, claimed_times(bundle), bytes.fromhex(ARTIFACT), Checks(beyond=()))
+        assert refused.value.refusal.reason == "bad-signature"
+
+
+def intoto(key, *, signed: bytes | None = None, signatures: int = 1, **changes) -> dict:
+    """A keyless envelope whose log entry is of rekor's older type, which encodes payload and signature twice; `signed`: what is signed instead."""
+    bundle = HONEST.bundle(key=key)
+    content, payload = bundle["dsseEnvelope"], statement()
+    signature = key.sign(pae(IN_TOTO, payload) if signed is None else signed, ec.ECDSA(hashes.SHA256()))
+    content["signatures"] = [{"sig": b64(signature)}] * signatures
+    logged = {
+        "payloadType": IN_TOTO,
+        "payload": b64(b64(payload).encode()),
+        "signatures": [{"sig": b64(b64(signature).encode()), "publicKey": b64(pem_certificate(bundle["verificationMaterial"]["certificate"]["rawBytes"]))}],
+    }
+    said = {"envelope": logged | changes, "payloadHash": {"algorithm": "sha256", "value": hashlib.sha256(payload).hexdigest()}}
+    entry = HONEST.entry(encode_canonical({"apiVersion": "0.0.2", "kind": "intoto", "spec": {"content": said}}), "intoto")
+    entry["kindVersion"]["version"] = "0.0.2"
+    bundle["verificationMaterial"]["tlogEntries"] = [entry]
+    bundle["verificationMaterial"]["timestampVerificationData"] = {"rfc3161Timestamps": [{"signedTimestamp": HONEST.timestamp(signature)}]}
+    return bundle
+
+
+def test_an_entry_of_the_older_type_is_compared_by_us_and_so_is_the_signature():
+    key = new_key()
+    assert lines(verify(intoto(key))) == lines(verify(HONEST.bundle()))
+    unsigned = Refusal("bad-signature", "the envelope needs exactly one signature, by the certificate's key, over these bytes")
+    assert verify(intoto(key, signed=statement())).result == unsigned
+    report = verify(intoto(key, signed=pae("text/plain", statement())))
+    assert report.result == unsigned
+    assert [check.name for check in report.checks if check.outcome is Outcome.FAILED] == [Name.SIGNATURE]
+    other = verify(intoto(key, payloadType="text/plain"))
+    assert other.result == Refusal("bad-signature", "the log entry is about another content, signature or signer, or of a kind that is not compared")
+    assert [check.name for check in other.checks if check.outcome is Outcome.FAILED] == [Name.ENTRY]
+
+
+def test_an_entry_of_the_older_type_does_not_make_up_for_a_certificate_of_a_stranger():
+    mixed = intoto(new_key())
+    mixed["verificationMaterial"]["certificate"] = Instance().bundle()["verificationMaterial"]["certificate"]
+    assert verify(mixed).result.reason == "unknown-builder"
