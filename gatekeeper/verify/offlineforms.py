@@ -24,7 +24,7 @@ from .errors import MalformedBundle
 from .legacyforms import read_simple_signing
 from .managedkey import ManagedKey, signs_bytes
 from .sigstorebundle import parse_sigstore_bundle
-from .statement import AnyPredicate
+from .statement import AnyPredicate, Statement
 
 _FAILED: Final = {
     "unknown-builder": Name.PATH,
@@ -65,13 +65,14 @@ def verify_own_run(
     named = () if isinstance(predicates, AnyPredicate) else (Name.PREDICATE,)
     checks = Checks(beyond=demanded if demand is not None else named)
     try:
-        bundle = _run_bundle(data, checks)
-        attestation = _verify_run(bundle, expected, artifact, predicates, checks, at=at)
-        if demand is not None and attestation.statement is not None:
-            demand(attestation.statement, checks)
+        bundle, certificate = _run_bundle(data, checks)
+        signer = _run_certificate(certificate, expected, checks)
+        statement = _verify_run(bundle, expected, artifact, predicates, checks, at=at)
+        if demand is not None:
+            demand(statement, checks)
     except Refused as refused:
         return Report(checks.listed(), refused.refusal)
-    return Report(checks.listed(), seal(attestation, bundle.digest))
+    return Report(checks.listed(), seal(Attestation(artifact, signer.builder_id, None, statement, ()), bundle.digest))
 
 
 def verify_simple_signing(payload: bytes, signature: bytes, key: ManagedKey, artifact: Artifact) -> Report:
@@ -94,7 +95,7 @@ def verify_simple_signing(payload: bytes, signature: bytes, key: ManagedKey, art
     return Report(checks.listed(), seal(Attestation(artifact, None, None, None, ()), digest_of(payload)))
 
 
-def _run_bundle(data: bytes, checks: Checks) -> UntrustedBundle:
+def _run_bundle(data: bytes, checks: Checks) -> tuple[UntrustedBundle, bytes]:
     try:
         bundle = parse_bundle(data)
     except MalformedBundle as error:
@@ -105,7 +106,7 @@ def _run_bundle(data: bytes, checks: Checks) -> UntrustedBundle:
         checks.refuse(Name.SIGNER, f"a run's own certificate is expected; this is a bundle of another kind: {error}", reason="unknown-builder")
     if bundle.certificate is None:
         checks.refuse(Name.SIGNER, "a run's own certificate is expected; the bundle is signed by a bare key", reason="unknown-builder")
-    return bundle
+    return bundle, bundle.certificate
 
 
 def _verify_run(
@@ -116,8 +117,7 @@ def _verify_run(
     checks: Checks,
     *,
     at: Moment,
-) -> Attestation:
-    signer = _run_certificate(bundle, expected, checks)
+) -> Statement:
     received_at = at if expected.received_at is None else expected.received_at
     signed = verify_builder_statement(bundle, [expected.root], received_at=received_at)
     if isinstance(signed, Refusal):
@@ -131,16 +131,15 @@ def _verify_run(
     checks.passed(Name.VALIDITY, "the certificate was valid at that time")
     checks.passed(Name.PATH, "issued by the given builder CA")
     checks.passed(Name.SIGNATURE, "by the certificate's key")
-    statement = read_statement(bundle.envelope, artifact, predicates, checks)
-    return Attestation(artifact, signer.builder_id, None, statement, ())
+    return read_statement(bundle.envelope, artifact, predicates, checks)
 
 
-def _run_certificate(bundle: UntrustedBundle, expected: OwnRun, checks: Checks) -> RunIdentity:
+def _run_certificate(certificate: bytes, expected: OwnRun, checks: Checks) -> RunIdentity:
     checks.passed(Name.SIGNER, "a run's own certificate, as expected")
     checks.passed(Name.CONTENT, "an envelope with a statement")
     checks.skipped(Name.ARTIFACT, "an envelope names the artifact in its statement: see subject")
     try:
-        signer = read_run_certificate(bundle.certificate or b"")
+        signer = read_run_certificate(certificate)
     except UnfitCertificate as error:
         checks.refuse(Name.USAGE, str(error), reason="unknown-builder")
     checks.passed(Name.USAGE, "for code signing by one run, no authority")
