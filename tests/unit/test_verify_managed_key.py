@@ -16,7 +16,7 @@ from gatekeeper.verify.attestation import Artifact, Keyless, Pinned, verify_atte
 from gatekeeper.verify.checks import PROVENANCE_CHECKS, Name, Outcome
 from gatekeeper.verify.dsse import pae
 from gatekeeper.verify.errors import Malformed, MalformedBundle, MalformedKey, MalformedStatement
-from gatekeeper.verify.managedkey import parse_managed_key
+from gatekeeper.verify.managedkey import MAX_PEM, parse_managed_key
 from gatekeeper.verify.sigstoreroot import parse_sigstore_root
 from gatekeeper.verify.summary import SUMMARY_CHECKS
 from tests.fakes.foreign_bundles import IN_TOTO, SHA256, bundle, envelope, pem, signed_statement, statement
@@ -267,6 +267,13 @@ def test_row_35_weak_and_unknown_keys_are_nobodys():
     for text in (pem(small), pem(koblitz), b"", b"-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n", b"\0" * 20_000):
         with pytest.raises(MalformedKey):
             parse_managed_key(text)
+
+
+def test_a_key_file_is_bounded():
+    text = pem(KEY)
+    assert parse_managed_key(text + b"\n" * (MAX_PEM - len(text))).der == parse_managed_key(text).der
+    with pytest.raises(MalformedKey, match=f"more than {MAX_PEM} bytes"):
+        parse_managed_key(text + b"\n" * (MAX_PEM - len(text) + 1))
 
 
 def test_row_34_a_point_of_small_order_is_nobodys_key():

@@ -352,6 +352,49 @@ def intoto(key, *, signed: bytes | None = None, signatures: int = 1, **changes) 
     return bundle
 
 
+PAST = {"start": "2026-01-01T00:00:00Z", "end": "2026-11-21T09:59:59Z"}
+LAST = {"start": "2026-01-01T00:00:00Z", "end": "2026-11-21T10:00:00Z"}
+
+
+def until(kind: str, window: dict) -> Keyless:
+    """The signer under a root of which one kind of authority holds for this time."""
+    document = HONEST.root()
+    for authority in document[kind]:
+        authority.get("publicKey", authority)["validFor"] = window
+    return Keyless(IDENTITY, ISSUER, parse_sigstore_root(json.dumps(document).encode()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "called"),
+    [
+        ("tlogs", "transparency log"),
+        ("certificateAuthorities", "certificate authority"),
+        ("timestampAuthorities", "timestamp authority"),
+    ],
+)
+def test_an_authority_holds_to_the_last_second_of_its_validity_and_no_longer(kind, called):
+    assert isinstance(verify(HONEST.bundle(), until(kind, LAST)).result, Verified)
+    report = verify(HONEST.bundle(), until(kind, PAST))
+    assert report.result == Refusal("unknown-builder", f"no {called} of the trusted root was valid at the time of signing")
+    assert [check.name for check in report.checks if check.outcome is Outcome.FAILED] == [Name.AUTHORITIES]
+
+
+def test_a_log_of_certificates_holds_when_it_signed_for_the_certificate():
+    logged = {"start": "2026-01-01T00:00:00Z", "end": "2026-11-21T09:59:00Z"}
+    assert isinstance(verify(HONEST.bundle(), until("ctlogs", logged)).result, Verified)
+    report = verify(HONEST.bundle(), until("ctlogs", logged | {"end": "2026-11-21T09:58:59Z"}))
+    assert report.result == Refusal("unknown-builder", "no certificate transparency log of the trusted root was valid at the time of signing")
+    assert [check.name for check in report.checks if check.outcome is Outcome.FAILED] == [Name.AUTHORITIES]
+
+
+def test_a_bundle_without_timestamps_needs_no_authority_for_them_and_says_so():
+    bundle = HONEST.bundle()
+    del bundle["verificationMaterial"]["timestampVerificationData"]
+    report = verify(bundle, until("timestampAuthorities", PAST))
+    assert isinstance(report.result, Verified)
+    assert "timestamps skipped: the bundle has none" in lines(report)
+
+
 def test_an_entry_of_the_older_type_is_compared_by_us_and_so_is_the_signature():
     key = new_key()
     assert lines(verify(intoto(key))) == lines(verify(HONEST.bundle()))

@@ -146,3 +146,15 @@ def test_simple_signing_by_another_key_or_of_another_image_is_refused():
     other = verify_simple_signing(payload, KEY.sign(payload, SHA256), MANAGED, Artifact({"sha256": "cd" * 32}))
     assert other.result == Refusal("digest-mismatch", f"the document names {ARTIFACT}")
     assert [check.name for check in other.checks if check.outcome is Outcome.FAILED] == [Name.ARTIFACT]
+
+
+@pytest.mark.parametrize("place", [(), ("critical",), ("critical", "image"), ("critical", "identity")])
+def test_simple_signing_has_no_members_that_nobody_reads(place):
+    document = json.loads(simple())
+    inner = document
+    for name in place:
+        inner = inner[name]
+    inner["more"] = "x"
+    payload = json.dumps(document).encode()
+    with pytest.raises(MalformedBundle, match="more"):
+        verify_simple_signing(payload, KEY.sign(payload, SHA256), MANAGED, artifact_of_digest(ARTIFACT))
