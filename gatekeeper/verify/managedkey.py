@@ -20,7 +20,7 @@ from gatekeeper.model.digest import Digest, digest_of
 
 from .errors import MalformedKey
 from .rsakey import unfitness
-from .signature import ed25519_key
+from .signature import ed25519_key, signature_by
 
 MAX_PEM: Final = 16 * 1024
 _NO_KEY: Final = "the key file is not one PEM public key"
@@ -29,7 +29,8 @@ _NO_KEYS: Final = (
     (b"PRIVATE KEY-----", "a private key, give its public half alone"),
     (b"-----BEGIN CERTIFICATE", "a certificate, give the public key alone"),
 )
-_Key: TypeAlias = ec.EllipticCurvePublicKey | Ed25519PublicKey | rsa.RSAPublicKey
+_HashingKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+_Key: TypeAlias = _HashingKey | Ed25519PublicKey
 _CURVES: Final[Mapping[type[ec.EllipticCurve], hashes.HashAlgorithm]] = {
     ec.SECP256R1: hashes.SHA256(),
     ec.SECP384R1: hashes.SHA384(),
@@ -71,30 +72,27 @@ def managed_key(key: object) -> ManagedKey:
 
 def message_algorithm(key: ManagedKey) -> str | None:
     """The digest of the artifact that a message signature by this key is over; None where the key signs the bytes themselves."""
-    algorithm = _hash(key.key)
-    return None if algorithm is None else algorithm.name
+    return None if isinstance(key.key, Ed25519PublicKey) else _hash(key.key).name
 
 
 def signs_message(key: ManagedKey, signature: bytes, digest: bytes) -> bool:
     """Whether this is the key's signature over a message with this digest (by `message_algorithm`). Ed25519 signs bytes, not digests: no."""
-    algorithm = _hash(key.key)
-    if algorithm is None or len(digest) != algorithm.digest_size:
+    if isinstance(key.key, Ed25519PublicKey):
         return False
-    return _verifies(key.key, signature, digest, utils.Prehashed(algorithm))
+    algorithm = _hash(key.key)
+    return len(digest) == algorithm.digest_size and _verifies(key.key, signature, digest, utils.Prehashed(algorithm))
 
 
 def signs_bytes(key: ManagedKey, signature: bytes, data: bytes) -> bool:
     """Whether this is the key's signature over exactly these bytes."""
+    if isinstance(key.key, Ed25519PublicKey):
+        return signature_by(signature, data, key.key)
     return _verifies(key.key, signature, data, _hash(key.key))
 
 
-def _verifies(key: _Key, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm | utils.Prehashed | None) -> bool:
+def _verifies(key: _HashingKey, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm | utils.Prehashed) -> bool:
     try:
-        if isinstance(key, Ed25519PublicKey):
-            key.verify(signature, data)
-        elif algorithm is None:
-            return False
-        elif isinstance(key, rsa.RSAPublicKey):
+        if isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, data, padding.PKCS1v15(), algorithm)
         else:
             key.verify(signature, data, ec.ECDSA(algorithm))
@@ -115,7 +113,5 @@ def _fit(key: object) -> _Key:
     raise MalformedKey("the key must be ECDSA on P-256, P-384 or P-521, Ed25519, or RSA")
 
 
-def _hash(key: _Key) -> hashes.HashAlgorithm | None:
-    if isinstance(key, Ed25519PublicKey):
-        return None
+def _hash(key: _HashingKey) -> hashes.HashAlgorithm:
     return hashes.SHA256() if isinstance(key, rsa.RSAPublicKey) else _CURVES[type(key.curve)]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gatekeeper.model.moment import moment
@@ -16,7 +16,7 @@ from gatekeeper.verify.attestation import Artifact, Keyless, Pinned, verify_atte
 from gatekeeper.verify.checks import PROVENANCE_CHECKS, Name, Outcome
 from gatekeeper.verify.dsse import pae
 from gatekeeper.verify.errors import Malformed, MalformedBundle, MalformedKey, MalformedStatement
-from gatekeeper.verify.managedkey import MAX_PEM, parse_managed_key
+from gatekeeper.verify.managedkey import MAX_PEM, message_algorithm, parse_managed_key, signs_bytes, signs_message
 from gatekeeper.verify.sigstoreroot import parse_sigstore_root
 from gatekeeper.verify.summary import SUMMARY_CHECKS
 from tests.fakes.foreign_bundles import IN_TOTO, SHA256, bundle, envelope, pem, signed_statement, statement
@@ -262,11 +262,32 @@ def test_a_p384_signature_over_an_artifact_needs_its_file():
 
 
 def test_row_35_weak_and_unknown_keys_are_nobodys():
-    small = rsa.generate_private_key(65537, 1024)
+    small, exchange = rsa.generate_private_key(65537, 1024), x25519.X25519PrivateKey.generate()
     koblitz = ec.generate_private_key(ec.SECP256K1())
-    for text in (pem(small), pem(koblitz), b"", b"-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n", b"\0" * 20_000):
+    for text in (pem(small), pem(koblitz), pem(exchange), b"", b"-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n", b"\0" * 20_000):
         with pytest.raises(MalformedKey):
             parse_managed_key(text)
+
+
+def test_an_ed25519_key_signs_bytes_and_never_a_digest():
+    key = ed25519.Ed25519PrivateKey.generate()
+    managed, digest = parse_managed_key(pem(key)), bytes.fromhex(SHA256)
+    assert message_algorithm(managed) is None
+    assert signs_bytes(managed, key.sign(digest), digest)
+    assert not signs_bytes(managed, key.sign(digest), digest + b"x")
+    assert not signs_message(managed, key.sign(digest), digest)
+
+
+@pytest.mark.parametrize(("curve", "algorithm", "size"), [(ec.SECP256R1(), "sha256", 32), (ec.SECP384R1(), "sha384", 48), (ec.SECP521R1(), "sha512", 64)])
+def test_a_message_signature_is_over_a_digest_of_the_keys_own_hash(curve, algorithm, size):
+    key = ec.generate_private_key(curve)
+    managed, digest = parse_managed_key(pem(key)), b"d" * size
+    signature = key.sign(digest, ec.ECDSA(utils.Prehashed(getattr(hashes, algorithm.upper())())))
+    assert message_algorithm(managed) == algorithm
+    assert signs_message(managed, signature, digest)
+    for other in (digest[:-1], digest + b"d", b"e" * size, b""):
+        assert not signs_message(managed, signature, other)
+    assert not signs_message(managed, signature[:-1], digest)
 
 
 def test_a_key_file_is_bounded():
