@@ -147,8 +147,8 @@ def _zuul(claims: Fields) -> _Read:
     tenant, subject = claims.text("tenant"), claims.text("sub", max_length=1024)
     prefix, _, rest = subject.partition(":")
     # The secret's own name comes last and has no slash; a canonical project has a host and a path.
-    project, slash, secret = rest.rpartition("/")
-    if prefix != "secret" or not slash or not secret or not project.startswith(f"{tenant}/") or project.count("/") < 2:
+    project, _, secret = rest.rpartition("/")
+    if prefix != "secret" or not secret or not project.startswith(f"{tenant}/") or project.count("/") < 2:
         raise claims.error("sub", "is not secret:TENANT/CANONICAL-PROJECT/SECRET of the token's tenant")
     recipe = f"{tenant}/{claims.text('pipeline')}/{claims.text('job-name')}"
     return _Read(project, "", "", _matching(claims, "build-uuid", _UUID), subject, recipe, trigger=claims.text("pipeline"))

@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SCOPES = ("gatekeeper/verify", "gatekeeper/policy", "gatekeeper/tlog", "clients/doorkeeper")
 TESTS = ("tests/unit", "tests/property")
 KEEP_EVERY_S = 20
-MOST_ASKED_S = 6
-"""seconds of tests that are asked about one mutant: what is noticed only by a long test of something else counts as not noticed"""
+MOST_ASKED_S = 8
+"""seconds of processor time of tests that are asked about one mutant: what is noticed only by a long test of something else counts as not noticed"""
 MOST_FRESH_FILES = 3
 """of tests that are nearest to a mutant, imported anew with it"""
 
@@ -141,6 +142,7 @@ class Hunt:
         self._made, self._memory, self._report, self._tell = made, memory, report, tell
         self._observed = {}
         self._shares: dict[str, dict[str, float]] = {}
+        self._lines: dict[str, list[int]] = {}
         self._killers: dict[tuple[str, str], dict[str, None]] = {}
         self._kept = self._told = time.monotonic()
 
@@ -224,7 +226,8 @@ class Hunt:
         tests = self._tests(name, fresh=fresh)
         _, before = self._memory.outcome(name)
         first = [test for test in (before, *reversed(self._killers.get((name.file, name.function), {}))) if test in tests]
-        order = dict.fromkeys([*first, *sorted(tests, key=lambda test: self._cost(test, name.file))])
+        inside = (name.file, self._after(name.file, self._made[name].statement))
+        order = dict.fromkeys([*first, *sorted(tests, key=lambda test: (inside not in self._observed[test].places, self._cost(test, name.file)))])
         spent = accumulate((self._observed[test].seconds for test in order), initial=0.0)
         quick = tuple(test for test, before_it in zip(order, spent, strict=False) if before_it < MOST_ASKED_S)
         if fresh:
@@ -236,6 +239,18 @@ class Hunt:
         """Tests that run the statement; for what ran while they were collected, those that run anything of its file."""
         place = (name.file, self._made[name].statement)
         return {test for test, one in self._observed.items() if place in one.places or (fresh and any(file == name.file for file, _ in one.places))}
+
+    def _after(self, file: str, line: int) -> int:
+        """The next statement that any test runs: of a guard, mostly what it guards. The tests that came there are asked first."""
+        if not self._lines:
+            found: dict[str, set[int]] = {}
+            for one in self._observed.values():
+                for name, number in one.places:
+                    found.setdefault(name, set()).add(number)
+            self._lines = {name: sorted(numbers) for name, numbers in found.items()}
+        lines = self._lines.get(file, [])
+        place = bisect_right(lines, line)
+        return lines[place] if place < len(lines) else line
 
     def _cost(self, test: str, file: str) -> float:
         """Seconds, the more the less of what the test runs is this file: the quick one about it is asked before the quick one that passes by."""

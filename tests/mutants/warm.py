@@ -54,7 +54,7 @@ class _Bug:
 
 @dataclass
 class Observed:
-    """What a test does without any mutant."""
+    """What a test does without any mutant; `seconds` are of the processor, so that a busy machine asks the same tests."""
 
     seconds: float = 0.0
     failed: bool = False
@@ -145,11 +145,11 @@ class Warm:
         for item, after in _pairs([self.items[test] for test in tests]):
             self._forget()
             ran.clear()
-            start = time.monotonic()
+            start = _processor_seconds()
             failed = self._run(item, after)
             definitions = [one[-1] for one in item._fixtureinfo.name2fixturedefs.values()]  # type: ignore[attr-defined]
             places = set(ran).union(*(self._shared.get(one, ()) for one in definitions))
-            write((item.nodeid, Observed(time.monotonic() - start, failed, places)))
+            write((item.nodeid, Observed(_processor_seconds() - start, failed, places)))
 
     # -- with one
 
@@ -231,6 +231,11 @@ class Warm:
         self._failed = False
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         return self._failed
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    return time.process_time() + sum(os.times()[2:4])
 
 
 def stable_examples() -> None:
