@@ -83,7 +83,7 @@ def _read(fields: Fields, data: bytes, members: Mapping[str, object]) -> Untrust
     old = fields.choice("mediaType", _OLD_TYPES + _NEW_TYPES) in _OLD_TYPES
     material = fields.nested("verificationMaterial")
     certificates, key_hint = _read_signer(material, old=old)
-    entries = material.optional("tlogEntries", lambda key: [_read_entry(item) for item in material.objects(key, max_items=1)]) or []
+    entries = material.optional("tlogEntries", lambda key: [_read_entry(item) for item in material.objects(key, max_items=1)])
     timestamps = material.optional("timestampVerificationData", lambda key: _read_timestamps(material.nested(key))) or ()
     material.done()
     envelope = fields.optional("dsseEnvelope", lambda key: read_envelope(fields.nested(key)))
@@ -149,14 +149,18 @@ def _read_entry(fields: Fields) -> LogEntry:
     _read_proto_integer(fields, "logIndex")
     _read_only_bytes(fields.nested("logId"), "keyId")
     promised = fields.optional("inclusionPromise", lambda key: _read_only_bytes(fields.nested(key), "signedEntryTimestamp"))
-    proven = fields.optional("inclusionProof", lambda key: _read_proof(fields.nested(key))) or False
-    seconds = fields.optional("integratedTime", lambda key: _read_proto_integer(fields, key)) or 0
-    if seconds > _LATEST_TIME:
-        raise fields.error("integratedTime", "is after the year 9999")
+    proven = fields.optional("inclusionProof", lambda key: _read_proof(fields.nested(key))) is True
+    integrated_at = fields.optional("integratedTime", lambda key: _read_time(fields, key))
     body = read_base64(fields, "canonicalizedBody", max_length=2 * MAX_BUNDLE)
     fields.done()
-    integrated_at = datetime.fromtimestamp(seconds, tz=UTC) if seconds else None
     return LogEntry(kind_version, body, integrated_at, promised is not None, proven)
+
+
+def _read_time(fields: Fields, key: str) -> datetime | None:
+    seconds = _read_proto_integer(fields, key)
+    if seconds > _LATEST_TIME:
+        raise fields.error(key, "is after the year 9999")
+    return datetime.fromtimestamp(seconds, tz=UTC) if seconds else None  # 0 is protobuf's word for a number that is not there
 
 
 def _read_proof(fields: Fields) -> bool:
@@ -168,7 +172,7 @@ def _read_proof(fields: Fields) -> bool:
             decode_standard(text)
         except ValueError as error:
             raise FieldError(f"{fields.at('hashes')}/{place}", str(error)) from error
-    signed = fields.optional("checkpoint", lambda key: _read_checkpoint(fields.nested(key))) or False
+    signed = fields.optional("checkpoint", lambda key: _read_checkpoint(fields.nested(key))) is True
     fields.done()
     return signed and within
 

@@ -90,6 +90,11 @@ def test_an_order_is_for_one_thing_in_one_place_for_a_while(people, asked, reaso
     assert detail in refusal.detail
 
 
+def test_an_order_holds_for_four_hours_at_most_and_for_no_less(people):
+    asked = replace(ASKED, at=later(ORDER.not_after, seconds=-MAX_LIFE_S))
+    assert isinstance(verify_log_order(by(people, ORDER, "olga", "omar"), people.keys, asked), Verified)
+
+
 def changed(**members):
     return json.dumps({**json.loads(encode_log_order(ORDER)), **members}, sort_keys=True, separators=(",", ":")).encode()
 

@@ -15,6 +15,7 @@ from gatekeeper.model.digest import digest_of
 from gatekeeper.model.facts import ArtifactManifest, StandingIdentity
 from gatekeeper.model.moment import later
 from gatekeeper.model.signer import ExpectedSigner, SignerKind
+from gatekeeper.model.uris import IN_TOTO_PAYLOAD
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.errors import MalformedBundle, MalformedKey
 from gatekeeper.verify.signers import NOBODY, authorities_of, parse_signer, verify_signed
@@ -156,6 +157,30 @@ def test_exactly_one_signature_counts(kind, count):  # rows 4 and 5
 @pytest.mark.parametrize("kind", RULES)
 def test_another_payload_type_is_refused(kind):  # row 1
     refused(SIGN[kind](manifest_statement(), payload_type="application/json"), RULES[kind], "provenance-predicate", "payload type")
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_another_payload_type_is_refused_before_anybody_reads_the_payload(kind):
+    signed = SIGN[kind](manifest_statement(), payload_type="application/json")
+    assert verify_signed(signed, RULES[kind], received_at=RECEIVED) == Refusal("provenance-predicate", f"the payload type must be {IN_TOTO_PAYLOAD}")
+
+
+def test_a_chain_is_of_another_kind_than_a_runs_own_certificate():
+    bundle = opened(CA.run().sign(manifest_statement()))
+    raw = bundle["verificationMaterial"].pop("certificate")
+    bundle["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.2"
+    bundle["verificationMaterial"]["x509CertificateChain"] = {"certificates": [raw, raw]}
+    refused(closed(bundle), RULES["x509"], "unknown-builder", "a chain")
+    bundle["verificationMaterial"]["x509CertificateChain"] = {"certificates": [raw]}
+    with pytest.raises(MalformedBundle):
+        verify_signed(closed(bundle), RULES["x509"], received_at=RECEIVED)
+
+
+@pytest.mark.parametrize("kind", ["x509", "spiffe", "key"])
+def test_a_timestamp_that_nobody_answers_for_is_not_half_believed(kind):
+    bundle = opened(SIGN[kind](manifest_statement()))
+    bundle["verificationMaterial"]["timestampVerificationData"] = {"rfc3161Timestamps": [{"signedTimestamp": "AAAA"}]}
+    refused(closed(bundle), RULES[kind], "unknown-builder", "foreign log entry")
 
 
 @pytest.mark.parametrize("kind", ["x509", "spiffe", "sigstore"])
