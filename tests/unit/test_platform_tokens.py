@@ -1,5 +1,6 @@
 """Recorded tokens of each kind of issuer: what they are read as, and twelve mutations of every identity field, each refused for its reason."""
 
+import base64
 import json
 
 import pytest
@@ -349,6 +350,16 @@ def test_a_person_is_no_run_and_a_run_is_no_person(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_issuer_and_key_that_a_token_names_can_be_read_before_it_is_believed(kind):
     assert named_key(recorded(kind)["token"]) == (URLS[kind], f"{kind}-2026")
+
+
+def test_a_token_that_names_no_issuer_or_no_key_names_nothing_to_look_up():
+    with pytest.raises(Unauthenticated, match="claim /iss: is missing"):
+        named_key(changed("gitlab", put("iss", None)))
+    header, _, rest = recorded("gitlab")["token"].partition(".")
+    bare = base64.urlsafe_b64encode(b'{"alg":"RS256","typ":"JWT"}').rstrip(b"=").decode()
+    with pytest.raises(Unauthenticated, match="claim /header/kid: is missing"):
+        named_key(f"{bare}.{rest}")
+    assert header != bare
 
 
 @pytest.mark.parametrize("kind", KINDS)

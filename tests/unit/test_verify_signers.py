@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from gatekeeper.model.digest import digest_of
@@ -20,6 +21,7 @@ from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.errors import MalformedBundle, MalformedKey
 from gatekeeper.verify.signers import NOBODY, authorities_of, parse_signer, verify_signed
 from gatekeeper.verify.submission import verify_submission
+from gatekeeper.verify.svid import SvidAuthority, parse_svid_authority
 from tests.fakes.foreign_signers import SPIFFE_ID, FakeAuthority, FakeKey, FakeWorkload
 from tests.fakes.signing import (
     ARTIFACT,
@@ -223,11 +225,30 @@ def test_a_bare_envelope_never_counts_for_a_decision(kind):
         replace(WORKLOAD, names=(URI(SPIFFE_ID), DNS("builder.house.demo"))),
         replace(WORKLOAD, key=ec.generate_private_key(ec.SECP256R1())),
         FakeWorkload(MIDDLE, intermediates=(MIDDLE,)),
+        FakeWorkload(MIDDLE, intermediates=(MIDDLE, *(FakeAuthority(f"unused {n}", issuer=DOMAIN) for n in range(3)))),
+        replace(WORKLOAD, extra=((x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\5\0"), False),)),
     ],
 )
 def test_an_svid_of_the_trust_domain_is_believed(trust, workload):
     rule = parse_signer(BUILDER_ID, ExpectedSigner(SignerKind.SPIFFE, trust, SPIFFE_ID))
     assert isinstance(verify_submission(workload.sign(manifest_statement()), rule, received_at=RECEIVED), Verified)
+
+
+def test_a_trust_domain_expects_a_workload_under_a_ca_and_not_just_anybody():
+    for identity, authorities in (("spiffe://house.demo", (DOMAIN.der,)), (SPIFFE_ID, ())):
+        with pytest.raises(ValueError, match="would expect nobody"):
+            SvidAuthority(identity, authorities)
+    assert SvidAuthority(SPIFFE_ID, (DOMAIN.der,)).identity == SPIFFE_ID
+
+
+def test_a_trust_domain_has_at_most_32_authorities_each_of_which_says_that_it_is_one():
+    assert len(parse_svid_authority(SPIFFE_ID, DOMAIN.pem * 32).authorities) == 32
+    with pytest.raises(MalformedKey, match="needs 1 to 32 CA certificates"):
+        parse_svid_authority(SPIFFE_ID, DOMAIN.pem * 33)
+    silent = x509.load_der_x509_certificate(CA.certificate(names=(), ca=None).certificate).public_bytes(Encoding.PEM)
+    for pem in (silent, FakeAuthority("leaf", ca=False).pem):
+        with pytest.raises(MalformedKey, match="not a certificate authority's"):
+            parse_svid_authority(SPIFFE_ID, DOMAIN.pem + pem)
 
 
 def key_usage(*, digital_signature=True, key_cert_sign=False, crl_sign=False):
