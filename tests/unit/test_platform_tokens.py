@@ -264,6 +264,16 @@ def test_after_its_pod_is_gone_a_workloads_token_is_good_for_an_hour_at_most(kin
     refused(kind, living(MAX_WORKLOAD_LIFETIME + 1), "lives longer than an hour", Unauthenticated)
 
 
+@pytest.mark.parametrize("kind", ["kubernetes", "spiffe"])
+def test_where_a_workloads_token_says_when_it_was_issued_that_counts(kind):
+    def since(seconds):
+        return lambda claims: claims.update(iat=NOW + seconds, nbf=NOW, exp=NOW + MAX_WORKLOAD_LIFETIME - 10)
+
+    assert verify(changed(kind, since(-10)), own_issuer(kind)).project == "hello"
+    refused(kind, since(-11), "lives longer than an hour", Unauthenticated)
+    refused(kind, since(600), "from the future", Unauthenticated)
+
+
 # SPIFFE
 
 
