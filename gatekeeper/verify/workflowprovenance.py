@@ -82,14 +82,15 @@ def read_older_provenance(claim: Claim) -> Provenance:
         raise Unbelievable("provenance-predicate", "our build type is told in provenance of version 1")
     invocation, builder, metadata = fields.nested("invocation"), fields.nested("builder"), fields.nested("metadata")
     source = invocation.nested("configSource")
-    repository, ref = split_source(source.text("uri", max_length=_MAX_URI))
+    repository, at = split_source(source.text("uri", max_length=_MAX_URI))
+    ref = at or ""
     named = _commit_of(read_digest_set(source.nested("digest")), ("gitCommit", "sha1"))
     given: dict[str, object] = {"entryPoint": source.optional("entryPoint", lambda key: source.text(key, max_length=_MAX_URI))}
     source.done()
     given["parameters"] = invocation.optional("parameters", lambda key: _members(invocation, key))
     platform = invocation.optional("environment", lambda key: _read_environment(invocation.nested(key))) or _Platform()
     invocation.done()
-    commit, dependencies = _read_dependencies(fields, "materials", repository, ref or "", algorithms=("gitCommit", "sha1"))
+    commit, dependencies = _read_dependencies(fields, "materials", repository, ref, algorithms=("gitCommit", "sha1"))
     builder_id, run = builder.text("id", max_length=_MAX_URI), metadata.text("buildInvocationID", max_length=_MAX_URI)
     builder.done()
     _leave(metadata, "buildStartedOn", "buildFinishedOn", "completeness", "reproducible")
@@ -97,7 +98,7 @@ def read_older_provenance(claim: Claim) -> Provenance:
     if named != commit:
         raise Unbelievable("provenance-inputs", "configSource and materials name the source by different commits")
     parameters = _flatten(invocation, given)
-    return _provenance(claim, build_type, (builder_id, run), (repository, ref or "", commit), parameters, dependencies, platform)
+    return _provenance(claim, build_type, (builder_id, run), (repository, ref, commit), parameters, dependencies, platform)
 
 
 def _provenance(

@@ -189,6 +189,14 @@ def test_a_window_without_a_start_or_with_no_sense_is_an_error(text):
         read_window(Fields(text))
 
 
+def test_a_window_may_end_where_it_starts_and_has_two_members():
+    moment_of_birth = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:00Z"}
+    window = read_window(Fields(moment_of_birth))
+    assert window.holds(window.start)
+    with pytest.raises(FieldError, match="/more: is not a member"):
+        read_window(Fields(moment_of_birth | {"more": 1}))
+
+
 def test_fractions_of_a_second_are_read():
     window = read_window(Fields({"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:00.999Z"}))
     assert window.end.microsecond == 999_000
