@@ -75,7 +75,7 @@ def conclude(rows: tuple[RuleResult, ...], at: Moment) -> Decision:
 
 
 def _reasons(rows: tuple[RuleResult, ...], *results: Result) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(row.reason for row in rows if row.result in results and row.reason))
+    return tuple(dict.fromkeys(row.reason or "rule-error" for row in rows if row.result in results))
 
 
 def ends_ping(decision: Decision) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gatekeeper.model.decision import Purpose, Result, Verdict
+from gatekeeper.model.decision import Purpose, Result, RuleResult, Verdict
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.evidence import Absent, Present, Unreadable
 from gatekeeper.model.facts import Received, StoredArtifact, TestVerdict
@@ -117,6 +117,39 @@ def test_no_rows_and_rows_that_ask_nothing_are_denials():
     for rows in ((), (skipped("a", "not here"), skipped("b", "nor here"))):
         assert (conclude(rows, AT).verdict, conclude(rows, AT).reasons) == (Verdict.DENY, ("policy-empty",))
     assert conclude((skipped("a", "not here"), passed("b", "fine")), AT).verdict is Verdict.ALLOW
+
+
+def test_the_reasons_are_those_of_the_rows_that_made_the_verdict_in_their_order_and_once():
+    rows = {
+        Result.PASS: RuleResult("a", Result.PASS, "votes-stale"),
+        Result.EXEMPT: RuleResult("b", Result.EXEMPT, "adopted"),
+        Result.WARN: RuleResult("c", Result.WARN, "votes-missing"),
+        Result.UNREADABLE: RuleResult("d", Result.UNREADABLE, "vcs-unavailable"),
+        Result.FAIL: RuleResult("e", Result.FAIL, "provenance-commit"),
+    }
+
+    def concluded(*kinds):
+        found = conclude(tuple(rows[kind] for kind in kinds), AT)
+        return found.verdict, found.reasons
+
+    assert concluded(*rows, Result.FAIL) == (Verdict.DENY, ("vcs-unavailable", "provenance-commit"))
+    assert concluded(Result.FAIL, Result.UNREADABLE, Result.FAIL) == (Verdict.DENY, ("provenance-commit", "vcs-unavailable"))
+    assert concluded(Result.PASS, Result.EXEMPT, Result.WARN, Result.UNREADABLE) == (Verdict.INDETERMINATE, ("vcs-unavailable",))
+    assert concluded(Result.PASS, Result.EXEMPT, Result.WARN, Result.WARN) == (Verdict.ALLOW, ("votes-missing",))
+    assert concluded(Result.PASS, Result.EXEMPT) == (Verdict.ALLOW, ())
+
+
+def test_a_failure_that_gives_no_reason_is_told_as_a_bug():
+    for verdict, result in ((Verdict.DENY, Result.FAIL), (Verdict.INDETERMINATE, Result.UNREADABLE)):
+        found = conclude((RuleResult("a", result),), AT)
+        assert (found.verdict, found.reasons) == (verdict, ("rule-error",))
+
+
+def test_what_was_gathered_is_listed_once_and_the_results_by_their_stage():
+    names = [name for name, _ in EVIDENCE.items()]
+    assert "results" not in names
+    assert len(names) == len(set(names))
+    assert [name for name in names if name.startswith("tests.")] == ["tests.acceptance", "tests.commit"]
 
 
 @pytest.mark.parametrize(
