@@ -3,7 +3,9 @@
 import pytest
 
 from gatekeeper.model.caller import CallerKind
+from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.model.issuer import IssuerKind
+from gatekeeper.policy.issuers import read_platform
 from gatekeeper.policy.load import PolicyError, parse_policy
 from tests.fakes.cases import policy_files
 from tests.fakes.signing import BUILDER_ID
@@ -91,6 +93,8 @@ REFUSED = {
     "a stranger's trigger": (GITLAB.replace("push", "merge_request_event") + KEYS, "anybody can set off", TABLES),
     "unbound where there is a commit": (GITLAB + KEYS + "unbound = true\n", "unbound: is not a member", TABLES),
     "runners of a plain issuer": (PLAIN + KEYS + 'runners = ["x"]\n', "runners: is not a member", ""),
+    "runners of a kind that names none": (
+        'kind = "kubernetes"\nurl = "https://gitlab.example"\nrunners = ["x"]\n' + KEYS, "runners: is not a member", TABLES),
     "projects of a plain issuer": (PLAIN + KEYS, "projects: is not a member", '[issuers.ci.projects]\n"20" = "hello"\n'),
     "a trust domain left out": (GITLAB.replace("gitlab\"\n", 'spiffe"\n', 1).replace('triggers = ["push"]\n', "") + KEYS, "trust_domain: is missing", TABLES),
     "secrets": (PLAIN + 'jwks = "ci.jwks.json"\nkind2 = "x"\n', "kind2: is not a member", ""),
@@ -101,6 +105,25 @@ REFUSED = {
 def test_what_an_issuer_may_not_say(name):
     text, words, tables = REFUSED[name]
     refused(text, words, tables)
+
+
+def test_runners_are_those_named_where_some_are():
+    assert load(GITLAB + KEYS + 'runners = ["self-hosted", "ours"]\n', TABLES).issuers["ci"].platform.runners == {"self-hosted", "ours"}
+
+
+def test_all_audiences_may_be_named():
+    both = {"pingee:production", "pingee:certificates:production"}
+    assert load(GITLAB + KEYS + f"audiences = {sorted(both)}\n".replace("'", '"'), TABLES).issuers["ci"].audiences == both
+
+
+def test_a_table_of_projects_is_bounded():
+    def read(count):
+        fields = Fields({"projects": {str(number): "hello" for number in range(count)}, "builders": {"x": "y"}, "triggers": ["push"]})
+        return read_platform(fields, IssuerKind.GITLAB)
+
+    assert len(read(5000).projects) == 5000
+    with pytest.raises(FieldError, match="must have 1 to 5000 rows"):
+        read(5001)
 
 
 def test_a_builder_of_another_issuer_is_not_handed_over():
