@@ -270,3 +270,12 @@ def test_a_configuration_is_refused(text, words):
         parse_configuration(text, commit=POLICY_COMMIT, file="config/test/hello.toml")
     assert caught.value.file == "config/test/hello.toml"
     assert words in caught.value.detail
+
+
+def test_a_configuration_that_cannot_be_installed_is_an_error_of_its_policy():
+    bad = b"[values]\nPATH = 'x'\n"
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(policy_files() | {"config/production/hello.toml": bad}, commit=POLICY_COMMIT)
+    assert (caught.value.file, caught.value.code) == ("config/production/hello.toml", "config-invalid")
+    others = ("config/hello.toml", "config/production/deep/hello.toml", "notes/production/hello.toml", "config/production/hello.txt")
+    assert parse_policy(policy_files() | dict.fromkeys(others, bad), commit=POLICY_COMMIT).projects
