@@ -17,10 +17,8 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from pathlib import Path
-
-from tests.mutants.mutate import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 SCOPES = ("gatekeeper/verify", "gatekeeper/policy", "gatekeeper/tlog", "clients/doorkeeper")
@@ -228,7 +226,7 @@ class Hunt:
         tests = self._tests(name, fresh=fresh)
         _, before = self._memory.outcome(name)
         first = [test for test in (before, *reversed(self._killers.get((name.file, name.function), {}))) if test in tests]
-        order = dict.fromkeys([*first, *sorted(tests, key=lambda test: (self._is_far(test, name), self._cost(test, name.file)))])
+        order = dict.fromkeys([*first, *self._by_turns(sorted(tests, key=lambda test: self._cost(test, name.file)), name)])
         spent = accumulate((self._observed[test].seconds for test in order), initial=0.0)
         quick = tuple(test for test, before_it in zip(order, spent, strict=False) if before_it < MOST_ASKED_S)
         if fresh:
@@ -241,14 +239,15 @@ class Hunt:
         place = (name.file, self._made[name].statement)
         return {test for test, one in self._observed.items() if place in one.places or (fresh and any(file == name.file for file, _ in one.places))}
 
-    def _is_far(self, test: str, name) -> bool:
-        """Whether a test passed by where a mutant's check says no: it did not come into the guard, or went on behind the call that raises."""
-        mutant = self._made[name]
-        went_on = (name.file, self._after(name.file, mutant.statement)) in self._observed[test].places
-        return went_on if mutant.kind is Kind.OMITTED else not went_on
+    def _by_turns(self, tests: Sequence[str], name) -> Iterator[str]:
+        """Of the tests that run a statement by turns one that came into what it guards and one that did not: a check is wrong in two ways."""
+        behind = (name.file, self._after(name.file, self._made[name].statement))
+        inside = [test for test in tests if behind in self._observed[test].places]
+        past = [test for test in tests if behind not in self._observed[test].places]
+        return (test for pair in zip_longest(inside, past) for test in pair if test is not None)
 
     def _after(self, file: str, line: int) -> int:
-        """The next statement that any test runs: of a guard, mostly what it guards."""
+        """The next statement that any test runs: of a guard, mostly what it guards; of a call, what stands behind it."""
         if not self._lines:
             found: dict[str, set[int]] = {}
             for one in self._observed.values():

@@ -41,11 +41,11 @@ def unmet_by_provenance(case: Case, fact: Provenance, revision: Revision) -> Ite
     yield from _differs("provenance-predicate", "build type", case.component.build_type, fact.build_type)
     yield from _differs("unknown-builder", "builder", case.component.builder, fact.builder_id)
     yield from _differs("provenance-project", "repository", expected_repository(case), fact.repository)
-    if fact.repository_id or fact.foreign:  # our own builders' was the token's, at the intake
+    if fact.foreign:  # our own builders' was the token's, at the intake
         yield from _differs("provenance-project", "repository id", expected.repository_id or "none", fact.repository_id or "none")
     yield from _strange("provenance-project", "ref", expected.refs or {f"refs/heads/{case.project.default_branch}"}, fact.ref)
     yield from _differs("provenance-commit", "commit", revision.commit, fact.commit)
-    if fact.tree or not fact.foreign:
+    if not fact.foreign:  # a foreign commit names its tree
         yield from _differs("provenance-tree", "tree", revision.tree, fact.tree)
     yield from _strange("provenance-inputs", "trigger", expected.triggers or {""}, fact.trigger)
     yield from _strange("provenance-inputs", "runner", expected.runners or {""}, fact.runner)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gatekeeper.model.decision import EvidenceItem, Purpose, RuleResult
 from gatekeeper.model.evidence import Absent, Present, Unreadable
-from gatekeeper.model.facts import SignerIdentity, StandingIdentity
+from gatekeeper.model.facts import Provenance, SignerIdentity, StandingIdentity
 from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.case import Case
 from gatekeeper.policy.rule import failed, item_of, passed, skipped, unreadable
@@ -94,8 +96,8 @@ def doubt_signer(rule: str, case: Case, signer: SignerIdentity, *items: Evidence
     issued_by = case.policy.builders.get(signer.root)
     # A builder's signer speaks for that builder alone: the name in a run's certificate is only as good as the root that issued it, and only
     # where the policy has that builder sign under a run's certificate at all.
-    own_signer = builder is not None and issued_by is not None and issued_by.signer == builder.signer
-    if builder is None or not own_signer or case.candidate.project not in builder.projects or signer.builder_id != case.component.builder:
+    unknown = builder is None or issued_by is None or issued_by.signer != builder.signer or case.candidate.project not in builder.projects
+    if unknown or signer.builder_id != case.component.builder:
         return failed(
             rule,
             "unknown-builder",
@@ -143,6 +145,7 @@ def provenance(case: Case) -> RuleResult:
             )
         case Present(value=statements):
             # Several provenances of one artifact must all hold: the one that lies is not outvoted by the one that does not.
+            facts = []
             for checked in statements:
                 if isinstance(checked, Refusal):
                     return failed(
@@ -150,13 +153,13 @@ def provenance(case: Case) -> RuleResult:
                     )
                 if stranger := doubt_signer(rule, case, checked.value.signer, *items):
                     return stranger
-            return _trace(rule, case)
+                facts.append(checked.value)
+            return _trace(rule, case, facts, items)
 
 
-def _trace(rule: str, case: Case) -> RuleResult:
-    items = (item_of("provenance", case.evidence.provenance), item_of("revision", case.evidence.revision))
+def _trace(rule: str, case: Case, facts: Sequence[Provenance], items: tuple[EvidenceItem, ...]) -> RuleResult:
+    """Whether provenances whose signers are believed, and the manifest, say what the repository and the policy say."""
     manifest = case.evidence.manifest
-    statements = case.evidence.provenance
     match case.evidence.revision:
         case Unreadable() as unread:
             return unreadable(rule, unread, "revision")
@@ -171,12 +174,11 @@ def _trace(rule: str, case: Case) -> RuleResult:
             )
         case Present(value=revision):
             pass
-    if not isinstance(manifest, Present) or isinstance(manifest.value, Refusal) or not isinstance(statements, Present):
+    if not isinstance(manifest, Present) or isinstance(manifest.value, Refusal):
         return skipped(rule, "no verified artifact manifest to compare with (origin.signature says why)")
     unmet = list(unmet_by_manifest(case, manifest.value.value, revision))
-    for checked in statements.value:
-        if not isinstance(checked, Refusal):  # judged by the caller
-            unmet += unmet_by_provenance(case, checked.value, revision)
+    for fact in facts:
+        unmet += unmet_by_provenance(case, fact, revision)
     if unmet:
         need = "build this project's commit through CI, with inputs that the component's policy names"
         return failed(rule, unmet[0].reason, *items, expected=unmet[0].expected, actual=unmet[0].actual, need=need)
