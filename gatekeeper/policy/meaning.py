@@ -17,12 +17,12 @@ def meaning_of(*values: object) -> Digest:
 
 def _plain(value: object) -> Json:
     # Each kind is named, so that no two different values are written alike.
-    if value is None or isinstance(value, bool | int) or (isinstance(value, str) and not isinstance(value, Enum)):
+    if isinstance(value, Enum):  # first, since a member may be a text or a number as well
+        return ["enum", type(value).__name__, value.name]
+    if isinstance(value, str | int | None):
         return value
     if isinstance(value, bytes):
         return ["bytes", digest_of(value)]
-    if isinstance(value, Enum):
-        return ["enum", type(value).__name__, value.name]
     if is_dataclass(value) and not isinstance(value, type):
         return ["object", type(value).__name__, {field.name: _plain(getattr(value, field.name)) for field in fields(value)}]
     if isinstance(value, Mapping):

@@ -138,7 +138,7 @@ def misses(row: Revocation, builders: Container[str], people_keys: Container[str
     """Why a row can hit nobody, where that can be told: a name that the policy does not know is misspelt."""
     if row.kind is Kind.BUILDER and row.id not in builders:
         return f"names the unknown builder {row.id}"
-    if row.kind is Kind.KEY and row.id.startswith(_PERSONS) and row.id not in people_keys:
+    if row.id.startswith(_PERSONS) and row.id not in people_keys:  # no other kind of row begins so
         return f"names a key that nobody in people.toml has: {row.id}"
     return None
 

@@ -27,6 +27,20 @@ BOB = key_line(PEOPLE["bob"].public)
 ALL = frozenset({"manifest", "provenance", "test-result"})
 
 
+NO_RUNS = (
+    URN.replace(COMMIT, COMMIT[:7]),
+    URN.replace(COMMIT, ""),
+    URN + ":more",
+    URN.replace("urn:", "uri:"),
+    URN.replace("pingee", "pinge"),
+    URN.replace(":run:", ":vote:", 1),
+    URN.removesuffix(RUN),
+    URN.replace(f":{PROJECT}:", "::"),
+    URN.replace(PROJECT, "my project"),
+    URN + "\u00a0x",
+)
+
+
 def text(*rows):
     return "".join(f'[[revoked]]\n{row}\nreason = "why"\n' for row in rows)
 
@@ -74,6 +88,14 @@ def test_a_row_hits_its_signer_from_its_time_on(kind, row):
     assert found.doubt(other, RECEIVED, project=PROJECT) is None
 
 
+@pytest.mark.parametrize("unnamed", ["project", "run"])
+def test_a_signer_that_names_no_project_or_run_is_of_no_run_that_is_called_so(unnamed):
+    signer = StandingIdentity(BUILDER_ID, CERTIFICATE, BUILDER_ID, project=PROJECT, commit=COMMIT, run=RUN)
+    assert revocations(f'run = "{URN}"').doubt(signer, RECEIVED).reason == "builder-revoked"
+    called = URN.replace(PROJECT if unnamed == "project" else RUN, "None")
+    assert revocations(f'run = "{called}"').doubt(replace(signer, **{unnamed: None}), RECEIVED) is None
+
+
 def test_a_run_that_has_signed_nothing_is_known_by_its_builder_and_its_name():
     assert revocations(f'builder = "{BUILDER_ID}"').doubt_run(BUILDER_ID, "urn:pingee:run:x", RECEIVED) is not None
     assert revocations(f'run = "{URN}"').doubt_run("https://other.example/b", URN, RECEIVED) is not None
@@ -118,7 +140,7 @@ def test_the_epoch_is_of_what_is_revoked_and_since_when_and_of_nothing_else():
         (text('key = "PEM"'), "/revoked/0/key: a digest is 'sha256:'"),
         (text('key = "ed25519 AAAA"'), "names a key that nobody in people.toml has"),
         (text('run = "run-1"'), "/revoked/0/run: must be urn:pingee:run:PROJECT:COMMIT:RUN"),
-        (text(f'run = "{URN.replace(COMMIT, COMMIT[:7])}"'), "/revoked/0/run: must be urn:"),
+        *((text(f'run = "{run}"'), "/revoked/0/run: must be urn:") for run in NO_RUNS),
         (text(f'run = "{URN}"', f'run = "{URN}"\nfrom = {toml(RECEIVED)}'), "/revoked/1/run: stands in two rows"),
         (text(f'run = "{URN}"\nfrom = "2026-11-21T10:00:00Z"'), "/revoked/0/from: must be a time such as"),
         (text(f'run = "{URN}"\nfrom = 2026-11-21T10:00:00'), "/revoked/0/from: must be a time such as"),

@@ -232,6 +232,18 @@ def test_a_refused_manifest_keeps_its_reason(code):
     refused(evidence(manifest=Present(Refusal(code, "why"))), "origin.signature", code)
 
 
+def test_without_a_manifest_that_is_believed_provenance_has_nothing_to_be_compared_with():
+    for manifest in (Absent(), Present(Refusal("bad-signature", "why")), Unreadable("evidence-unreadable")):
+        found = row(evidence(manifest=manifest), "origin.provenance")
+        assert (found.result, found.reason) == (Result.SKIP, None)
+
+
+def test_who_signed_under_nobodys_root_is_told_so():
+    for root, words in (("", "under the signer of nobody"), (OTHER_BUILDER, f"under the signer of {OTHER_BUILDER}")):
+        found = row(with_item(GOOD, "manifest", with_signer(item("manifest"), root=root)), "origin.signature")
+        assert found.actual.endswith(words)
+
+
 def test_no_manifest():
     refused(evidence(manifest=Absent()), "origin.signature", "bad-signature")
     cannot_tell(evidence(manifest=Unreadable("evidence-unreadable")), "origin.signature", "evidence-unreadable")

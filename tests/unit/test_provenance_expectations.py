@@ -79,6 +79,26 @@ def verdict(payload, files=None):
     return row.reason
 
 
+def told(payload, files=None):
+    """What the one row that fails says it expected and found."""
+    decision = decide(case_of(payload, workflow_component() if files is None else files))
+    (row,) = [row for row in decision.rules if row.result is Result.FAIL]
+    return row.expected, row.actual
+
+
+def test_what_was_expected_and_what_was_found_are_told_in_words():
+    assert told(workflow(**source(ref="refs/heads/other"))) == ("ref refs/heads/main", "ref refs/heads/other")
+    assert told(workflow(github__event_name=None)) == ("trigger push", "trigger not named")
+    assert told(workflow(github__event_name="release")) == ("trigger push", "trigger release")
+    assert told(workflow(), workflow_component(triggers="")) == ("trigger that is not named", "trigger push")
+    assert told(workflow(github__repository_id=None)) == ("repository id 17", "repository id none")
+    assert told(workflow(), workflow_component(repository_id="")) == ("repository id none", "repository id 17")
+
+
+def test_a_platform_without_numbers_of_repositories_is_expected_to_name_none():
+    assert verdict(workflow(github__repository_id=None), workflow_component(repository_id="")) is None
+
+
 def test_a_workflow_that_is_expected_is_allowed():
     assert verdict(workflow()) is None
     assert verdict(workflow(definition__buildType="https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1")) == "provenance-predicate"
