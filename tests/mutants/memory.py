@@ -42,9 +42,9 @@ class Memory:
             fresh.replace(self._file)
 
     def observed(self, file: str) -> dict[str, Observed] | None:
-        """What the tests of a file did, None where that is not known of the file as it is."""
+        """What the tests of a file did, None where that is not known of the file as it is, or where one of them failed."""
         held = self._held["observed"].get(file)
-        if held is None or held["digest"] != self._of_test(file):
+        if held is None or held["digest"] != self._of_test(file) or any(failed for _, failed, _ in held["tests"].values()):
             return None
         return {
             test: Observed(seconds, failed, {(name, line) for name, lines in places.items() for line in lines})

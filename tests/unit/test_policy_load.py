@@ -279,3 +279,22 @@ def test_a_configuration_that_cannot_be_installed_is_an_error_of_its_policy():
     assert (caught.value.file, caught.value.code) == ("config/production/hello.toml", "config-invalid")
     others = ("config/hello.toml", "config/production/deep/hello.toml", "notes/production/hello.toml", "config/production/hello.txt")
     assert parse_policy(policy_files() | dict.fromkeys(others, bad), commit=POLICY_COMMIT).projects
+
+
+def test_what_is_no_toml_in_a_folder_is_nobodys():
+    files = policy_files() | {"projects/README": b"x = ", "projects/README.md": b"x = ", "environments/notes.txt": b"\xff"}
+    assert set(parse_policy(files, commit=POLICY_COMMIT).projects) == {"hello"}
+
+
+def test_a_persons_key_has_one_spelling():
+    spelt = ALICE.partition('"ed25519 ')[2].partition('"')[0]
+    assert spelt.endswith("=")
+    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".index(spelt[-2])
+    other = spelt[:-2] + "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[last ^ 1] + "="
+    error = refusal(policy_files(people=ALICE.replace(spelt, other) + BOB))
+    assert (error.file, "a key is 'ed25519 ' and the base64 of 32 bytes" in error.detail) == ("people.toml", True)
+
+
+def test_an_issuer_of_our_own_kind_may_name_its_claims():
+    found = parse_policy(policy_files(issuers=ISSUERS + '[issuers.ci.claims]\ncommit = "sha"\n'), commit=POLICY_COMMIT)
+    assert found.issuers["ci"].claims == {"commit": "sha"}

@@ -222,6 +222,9 @@ def test_a_project_that_is_not_approved_for_the_environment():
     text = 'repository = "https://git.demo/hello"\ndefault_branch = "main"\nreview = "attestations"\napproved = ["test"]\n'
     found = refused(good_case(files={"projects__hello": text}), "origin.project", "project-not-approved")
     assert "projects/hello.toml" in found.need
+    assert found.actual == "approved for: test"
+    nowhere = refused(good_case(files={"projects__hello": text.replace('"test"', "")}), "origin.project", "project-not-approved")
+    assert nowhere.actual == "approved for: nothing"
 
 
 # --- origin.signature
@@ -349,6 +352,8 @@ def test_the_repository_has_the_last_word_on_commit_and_tree():
     refused(evidence(revision=Present(revision(commit=STALE))), "origin.provenance", "provenance-commit")
     refused(evidence(revision=Present(revision(tree=STALE))), "origin.provenance", "provenance-tree")
     cannot_tell(evidence(revision=Unreadable("vcs-unavailable")), "origin.provenance", "vcs-unavailable")
+    found = row(evidence(revision=Absent()), "votes.review")
+    assert (found.result, found.reason) == (Result.SKIP, None)
 
 
 # --- origin.age and rollback.member (row 80)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from gatekeeper.model.decision import Purpose, RuleResult
 from gatekeeper.model.evidence import Absent, Present, Unreadable
-from gatekeeper.model.facts import TestVerdict
+from gatekeeper.model.facts import TestResult, TestVerdict
 from gatekeeper.model.verified import Refusal
 from gatekeeper.policy.case import Case
 from gatekeeper.policy.rule import Rule, failed, item_of, passed, skipped, unreadable
@@ -33,6 +33,7 @@ def _stage(case: Case, stage: str) -> RuleResult:
             return _missing(case, stage)
         case Present(value=results):
             commit = _commit(case)
+            failures: list[TestResult] = []
             for checked in results:
                 if isinstance(checked, Refusal):
                     expected = f"a signed result of stage {stage}"
@@ -48,17 +49,18 @@ def _stage(case: Case, stage: str) -> RuleResult:
                         actual=f"the run was for {checked.value.signer.commit}",
                         need="run the stage for the commit that the artifact was built from",
                     )
+                if checked.value.verdict is TestVerdict.FAILED:
+                    failures.append(checked.value)
             # A later failure nullifies an earlier pass (P7); a later pass does not wash an earlier failure of the same bytes.
-            for checked in results:
-                if not isinstance(checked, Refusal) and checked.value.verdict is TestVerdict.FAILED:
-                    return failed(
-                        rule,
-                        "stage-failed",
-                        item,
-                        expected=f"stage {stage} passed",
-                        actual="failed: " + (", ".join(checked.value.failed[:5]) or "no test named"),
-                        need="mend it and push; a new commit gets a new artifact",
-                    )
+            if failures:
+                return failed(
+                    rule,
+                    "stage-failed",
+                    item,
+                    expected=f"stage {stage} passed",
+                    actual="failed: " + (", ".join(failures[0].failed[:5]) or "no test named"),
+                    need="mend it and push; a new commit gets a new artifact",
+                )
             return passed(rule, f"{len(results)} signed result(s), all passed", item)
 
 
