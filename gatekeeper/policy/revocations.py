@@ -100,9 +100,8 @@ class Revocations:
         return tuple(key for key in keys if self._first(((Kind.KEY, key_line(key)),), received_at) is None)
 
     def standing_people(self, people: Mapping[str, Iterable[bytes]], at: Moment) -> dict[str, tuple[bytes, ...]]:
-        """The keys that count for what these people order then; whoever has none left is left out."""
-        standing = {name: self.standing_keys(keys, at) for name, keys in people.items()}
-        return {name: keys for name, keys in standing.items() if keys}
+        """The keys that count for what these people order then."""
+        return {name: self.standing_keys(keys, at) for name, keys in people.items()}
 
     def _first(self, names: Iterable[tuple[Kind, str]], at: Moment) -> Refusal | None:
         for name in names:

@@ -108,7 +108,8 @@ def test_a_standing_signers_run_is_known_by_the_artifacts_project_where_it_names
     assert found.doubt(signer, RECEIVED, project=PROJECT).reason == "builder-revoked"
     assert found.doubt(signer, RECEIVED, project="second") is None
     assert found.doubt(replace(signer, project="second"), RECEIVED, project=PROJECT) is None
-    assert found.doubt(replace(signer, run=None), RECEIVED, project=PROJECT) is None
+    for unnamed in ({"run": None}, {"commit": None}):
+        assert found.doubt(replace(signer, **unnamed), RECEIVED, project=PROJECT) is None
 
 
 def test_a_persons_keys_stand_but_for_the_revoked_one():

@@ -20,6 +20,7 @@ from gatekeeper.model.uris import IN_TOTO_PAYLOAD
 from gatekeeper.model.verified import Refusal, Verified
 from gatekeeper.verify.errors import MalformedBundle, MalformedKey
 from gatekeeper.verify.signers import NOBODY, authorities_of, parse_signer, verify_signed
+from gatekeeper.verify.source import run_of
 from gatekeeper.verify.submission import verify_submission
 from gatekeeper.verify.svid import SvidAuthority, parse_svid_authority
 from tests.fakes.foreign_signers import SPIFFE_ID, FakeAuthority, FakeKey, FakeWorkload
@@ -394,6 +395,12 @@ def test_a_root_that_ended_before_the_intake_is_refused():
 
 
 INVOCATIONS = {RUN: RUN, f"{REPOSITORY}/actions/runs/17/attempts/2": "17-2", f"{REPOSITORY}/-/jobs/302": "302"}
+
+
+@pytest.mark.parametrize(("repository", "invocation"), [("", "/-/jobs/302"), ("https://a.demo/x", "https://b.demo/x/-/jobs/302")])
+def test_a_runs_uri_is_read_below_its_own_repository_alone(repository, invocation):
+    assert run_of(repository, invocation) == invocation
+    assert run_of("https://b.demo/x", "https://b.demo/x/-/jobs/302") == "302"
 
 
 @pytest.mark.parametrize("invocation", INVOCATIONS)
