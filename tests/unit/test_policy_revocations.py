@@ -14,7 +14,7 @@ from gatekeeper.model.facts import RunIdentity, StandingIdentity
 from gatekeeper.model.label import ANONYMOUS
 from gatekeeper.model.moment import later
 from gatekeeper.policy.load import PolicyError, parse_policy
-from gatekeeper.policy.revocations import MAX_ROWS, key_line
+from gatekeeper.policy.revocations import MAX_ROWS, Kind, Revocation, Revocations, key_line
 from tests.fakes import signing
 from tests.fakes.cases import PEOPLE, POLICY_COMMIT, policy_files
 from tests.fakes.house import OLD_COMMIT, START, House, _verify_inline, anyio_backend  # noqa: F401
@@ -88,12 +88,12 @@ def test_a_row_hits_its_signer_from_its_time_on(kind, row):
     assert found.doubt(other, RECEIVED, project=PROJECT) is None
 
 
-@pytest.mark.parametrize("unnamed", ["project", "run"])
-def test_a_signer_that_names_no_project_or_run_is_of_no_run_that_is_called_so(unnamed):
+@pytest.mark.parametrize("unnamed", ["commit", "run"])
+def test_a_signer_that_names_no_commit_or_run_is_of_no_run_that_is_called_so(unnamed):
     signer = StandingIdentity(BUILDER_ID, CERTIFICATE, BUILDER_ID, project=PROJECT, commit=COMMIT, run=RUN)
-    assert revocations(f'run = "{URN}"').doubt(signer, RECEIVED).reason == "builder-revoked"
-    called = URN.replace(PROJECT if unnamed == "project" else RUN, "None")
-    assert revocations(f'run = "{called}"').doubt(replace(signer, **{unnamed: None}), RECEIVED) is None
+    assert revocations(f'run = "{URN}"').doubt(signer, RECEIVED, project=PROJECT).reason == "builder-revoked"
+    rows = {(Kind.RUN, name): Revocation(Kind.RUN, name, None, "why") for name in (URN, URN.replace(COMMIT if unnamed == "commit" else RUN, "None"))}
+    assert Revocations(rows).doubt(replace(signer, **{unnamed: None}), RECEIVED, project=PROJECT) is None
 
 
 def test_a_run_that_has_signed_nothing_is_known_by_its_builder_and_its_name():

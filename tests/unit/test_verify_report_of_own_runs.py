@@ -12,9 +12,9 @@ from gatekeeper.verify.errors import MalformedBundle
 from gatekeeper.verify.managedkey import parse_managed_key
 from gatekeeper.verify.offlineforms import OwnRun, verify_own_run, verify_simple_signing
 from tests.fakes.foreign_bundles import pem
-from tests.fakes.foreign_signers import FakeKey, FakeSigstore
+from tests.fakes.foreign_signers import FakeKey
 from tests.fakes.signing import ARTIFACT, BUILDER_ID, COMMIT, ISSUED, PROJECT, RECEIVED, RUN, FakeCa, manifest_statement
-from tests.fakes.sigstore_instance import SHA256, new_key
+from tests.fakes.sigstore_instance import SHA256, Instance, new_key
 
 CA = FakeCa()
 BUNDLE = CA.run().sign(manifest_statement())
@@ -98,7 +98,7 @@ def test_a_time_outside_the_certificates_life_is_told_as_what_it_is(received_at)
 def test_bundles_of_other_kinds_are_no_runs():
     bare = verify(FakeKey().sign(manifest_statement()))
     assert bare.result == Refusal("unknown-builder", "a run's own certificate is expected; the bundle is signed by a bare key")
-    foreign = verify(FakeSigstore().sign(manifest_statement()))
+    foreign = verify(Instance().sign(manifest_statement()))
     assert foreign.result.reason == "unknown-builder"
     assert foreign.result.detail.startswith("a run's own certificate is expected; this is a bundle of another kind: ")
     assert [check.name for check in foreign.checks if check.outcome is Outcome.FAILED] == [Name.SIGNER]
