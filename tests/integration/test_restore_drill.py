@@ -23,6 +23,7 @@ from gatekeeper.model.moment import later, moment
 from gatekeeper.model.receipt import encode_receipt
 from gatekeeper.model.statement import encode_decision_statement
 from gatekeeper.policy.document import Person
+from gatekeeper.policy.revocations import Revocations
 from gatekeeper.ports.log import LogRefused
 from gatekeeper.ports.origins import OpeningRecord
 from gatekeeper.postgres import open_database
@@ -113,7 +114,7 @@ class Policy:
     """As much of a policy as an opening reads."""
 
     def __init__(self, people):
-        self.people, self.commit = people, "c" * 40
+        self.people, self.commit, self.revocations = people, "c" * 40, Revocations()
 
 
 class Running:
