@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SCOPES = ("gatekeeper/verify", "gatekeeper/policy", "gatekeeper/tlog", "clients/doorkeeper")
-TESTS = ("tests/unit", "tests/property")
+TESTS = ("tests/unit", "tests/property", *(f"tests/integration/test_doorkeeper_{name}.py" for name in ("adopts", "applies", "override", "refusals")))
 KEEP_EVERY_S = 20
 MOST_ASKED_S = 8
 """seconds of processor time of tests that are asked about one mutant: what is noticed only by a long test of something else counts as not noticed"""

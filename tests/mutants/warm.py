@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.mutants.live import Instrumented, Key, Place, live_caches, live_functions, replace_functions
+from tests.mutants.programs import Programs
 
 PATIENCE = 8
 LEAST_S = 15
@@ -83,6 +84,7 @@ class Warm:
         self._shared: dict[object, set[Place]] = {}
         self._live: dict[Key, list] = {}
         self._caches: list[Any] = []
+        self._programs = Programs(instrumented.ran, self._forget)
         self.items: dict[str, pytest.Item] = {}
         self.uncollected: list[str] = []
         self.at_import: set[Place] = set()
@@ -92,6 +94,7 @@ class Warm:
         stable_examples()
         for module in self._modules:
             __import__(module)
+        self._programs.install()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -147,6 +150,7 @@ class Warm:
             ran.clear()
             start = _processor_seconds()
             failed = self._run(item, after)
+            self._programs.collect()
             definitions = [one[-1] for one in item._fixtureinfo.name2fixturedefs.values()]  # type: ignore[attr-defined]
             places = set(ran).union(*(self._shared.get(one, ()) for one in definitions))
             write((item.nodeid, Observed(_processor_seconds() - start, failed, places)))
@@ -286,10 +290,15 @@ class _Child:
             return _ENDED
 
     def end(self) -> None:
+        from tests.fakes.doorkeepers import processes_below  # not before its modules are loaded with probes
+
         self.pipe.close()
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+        for left in processes_below(self.scratch):  # a workload leads a group of its own, and a mutant may have lost it
+            with suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
