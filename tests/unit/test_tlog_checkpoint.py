@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatekeeper.tlog.checkpoint import Checkpoint, VerifiedCheckpoint, encode_checkpoint, open_checkpoint, parse_checkpoint
 from gatekeeper.tlog.errors import MalformedCheckpoint, UnknownLog
-from gatekeeper.tlog.note import parse_note, verifier_key
+from gatekeeper.tlog.note import encode_note, parse_note
+from gatekeeper.tlog.signature import NoteSignature, cosigner_vkey, ed25519_vkey
 from tests.fakes import log_directory
 
 ORIGIN = "production.example/log/2026"
@@ -17,7 +18,10 @@ EMPTY = hashlib.sha256(b"").digest()
 MAX = 2**63 - 1
 
 
-def text(origin=ORIGIN.encode(), size=b"7", root=base64.b64encode(ROOT), end=b"\n") -> bytes:
+ENCODED = base64.b64encode(ROOT)
+
+
+def text(origin=b"production.example/log/2026", size=b"7", root=ENCODED, end=b"\n") -> bytes:
     return origin + b"\n" + size + b"\n" + root + end
 
 
@@ -95,11 +99,48 @@ def test_sizes_from_none_to_the_last_are_sizes_and_a_root_of_entries_may_be_the_
 # --- opened
 
 
-FILES = log_directory.files(log_directory.entries(7)) if hasattr(log_directory, "files") else None
+ENTRIES = log_directory.entries(7)
+KEY = log_directory.VKEY
+STRANGER = ed25519_vkey(ORIGIN, Ed25519PrivateKey.generate().public_key().public_bytes_raw())
 
 
-def opened(size: int) -> VerifiedCheckpoint:
-    return open_checkpoint(log_directory.note(ENTRIES[:size]), KEY)
+def opened(size: int, *also) -> VerifiedCheckpoint:
+    return open_checkpoint(log_directory.note(ENTRIES[:size]), KEY, *also)
 
 
-KEY = log_directory.KEY if hasattr(log_directory, "KEY") else None
+def test_two_verified_checkpoints_are_one_where_text_and_signatures_are():
+    assert opened(7) == opened(7)
+    assert hash(opened(7)) == hash(opened(7))
+    assert opened(7) != opened(6)
+    assert opened(7) != opened(7).checkpoint
+    note = log_directory.note(ENTRIES)
+    longer = encode_note(parse_note(note).with_signatures([NoteSignature("somebody.example", b"abcd", b"blob")]))
+    assert open_checkpoint(longer, KEY).checkpoint == opened(7).checkpoint
+    assert open_checkpoint(longer, KEY) != opened(7)
+
+
+def test_a_verified_checkpoint_cannot_be_made_or_changed():
+    with pytest.raises(TypeError, match="only open_checkpoint"):
+        VerifiedCheckpoint()
+    with pytest.raises(AttributeError, match="do not change"):
+        opened(7).checkpoint = Checkpoint(ORIGIN, 1, ROOT)
+
+
+def test_any_key_that_is_given_suffices_and_none_else_does():
+    assert opened(7, STRANGER).size == 7
+    assert open_checkpoint(log_directory.note(ENTRIES), STRANGER, KEY).root == opened(7).root
+    with pytest.raises(UnknownLog, match="did not sign the checkpoint with a key that is trusted here"):
+        open_checkpoint(log_directory.note(ENTRIES), STRANGER)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_every_key_that_is_given_is_a_logs_and_of_the_origin(place):
+    public = log_directory.KEY.public_key().public_bytes_raw()
+    cosigner = cosigner_vkey(ORIGIN, public)
+    keys = [KEY, cosigner] if place else [cosigner, KEY]
+    with pytest.raises(UnknownLog, match="a log's key has type 1"):
+        open_checkpoint(log_directory.note(ENTRIES), *keys)
+    other = ed25519_vkey("another.example/log", Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+    keys = [KEY, other] if place else [other, KEY]
+    with pytest.raises(UnknownLog, match="of another origin than the key that signed it"):
+        open_checkpoint(log_directory.note(ENTRIES), *keys)
