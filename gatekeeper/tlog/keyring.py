@@ -122,7 +122,7 @@ def advance(keys: Keyring, entry: KeyEntry, *, at: Moment) -> Keyring | Unfollow
         return Unfollowed.MALFORMED
     if new is not None and new.successor is not None:
         return Unfollowed.RETIRED
-    if any(key.successor == entry.old and key.until is not None and entry.since < key.until for key in trusted.values()):
+    if any(key.successor == entry.old and key.in_force(entry.since) for key in trusted.values()):
         return Unfollowed.OVERLAPS
     if at < entry.since:
         return Unfollowed.NOT_YET
@@ -148,7 +148,7 @@ def _is_key(use: KeyUse, text: str, keys: Keyring) -> bool:
 def _receipt_key(text: str) -> EllipticCurvePublicKey:
     data = parse_base64(text.encode("utf-8"))
     try:
-        key = load_der_public_key(data or b"")
+        key = None if data is None else load_der_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):

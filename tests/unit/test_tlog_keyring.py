@@ -1,20 +1,34 @@
 """Attack row 120, for every verifier: which log keys are followed, by what proof, and which are not (log format, section 5)."""
 
+import base64
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.moment import Moment
 from gatekeeper.tlog.entry import encode_entry
-from gatekeeper.tlog.errors import BadNoteSignature, MalformedEntry, MalformedHistory, ProofMismatch, UnknownLog
+from gatekeeper.tlog.errors import (
+    BadNoteSignature,
+    MalformedCheckpoint,
+    MalformedEntry,
+    MalformedHistory,
+    MalformedNote,
+    MalformedProof,
+    ProofMismatch,
+    UnknownLog,
+)
 from gatekeeper.tlog.keyhistory import KeyHistory, encode_history, follow_history, open_followed, parse_history
-from gatekeeper.tlog.keyring import Keyring, TrustedKey, Unfollowed, advance, installed_keys
+from gatekeeper.tlog.keyring import MAX_KEYS, Keyring, TrustedKey, Unfollowed, advance, installed_keys
 from gatekeeper.tlog.kinds import KeyUse
 from gatekeeper.tlog.logpolicy import LogPolicy, open_cosigned
-from gatekeeper.tlog.note import Note, NoteSignature, ed25519_vkey, encode_note, encode_vkey, parse_note
+from gatekeeper.tlog.note import Note, NoteSignature, cosigner_vkey, ed25519_vkey, encode_note, encode_vkey, parse_note
+from tests.fakes import log_directory
 from tests.fakes.frames import now
 from tests.fakes.rotated import RotatedLog, endorse, key_entry, spki_of, vkey_of
 
@@ -284,3 +298,137 @@ def test_a_signature_line_of_the_right_name_and_another_id_is_passed_over():
     strange = NoteSignature(vkey_of(new).name, b"\0\0\0\0", new.sign(text))
     note = encode_note(Note(text, (*parse_note(log.note()).signatures, strange)))
     assert open_cosigned(note, policy_of(log.key)).size == 1
+
+
+def receipt_change(old, new, **changes):
+    return key_entry(KeyUse.RECEIPT, old, new, **{"since": START, "until": SOON} | changes)
+
+
+def receipt_ring(*keys):
+    return Keyring((TrustedKey(text_of(A)),), tuple(TrustedKey(spki_of(key)) for key in keys))
+
+
+R, S, T = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+
+
+def other_spki(key) -> str:
+    return base64.b64encode(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "?",
+        "AAAA",
+        spki_of(S)[:-1],
+        other_spki(ec.generate_private_key(ec.SECP384R1())),
+        other_spki(ec.generate_private_key(ec.SECP256K1())),
+        other_spki(Ed25519PrivateKey.generate()),
+        text_of(A),
+    ],
+)
+def test_a_receipt_key_is_p256_and_nothing_else_follows_one(text):
+    entry = replace(receipt_change(spki_of(R), spki_of(S)), new=text)
+    assert advance(receipt_ring(R), entry, at=START) is Unfollowed.MALFORMED
+    assert isinstance(advance(receipt_ring(R), receipt_change(spki_of(R), spki_of(S)), at=START), Keyring)
+
+
+def test_a_witness_key_of_the_logs_name_is_no_log_key():
+    witness = encode_vkey(cosigner_vkey(vkey_of(C).name, vkey_of(C).public))
+    assert advance(installed_keys(policy_of(A)), replace(change(A, C), new=witness), at=START) is Unfollowed.MALFORMED
+
+
+def test_only_the_change_before_in_the_same_chain_is_overlapped():
+    ring = advance(receipt_ring(R, T), receipt_change(spki_of(R), spki_of(S)), at=START)
+    assert isinstance(ring, Keyring)
+    new = ec.generate_private_key(ec.SECP256R1())
+    assert isinstance(advance(ring, receipt_change(spki_of(T), spki_of(new)), at=START), Keyring)
+    assert advance(ring, receipt_change(spki_of(S), spki_of(new)), at=START) is Unfollowed.OVERLAPS
+    assert isinstance(advance(ring, receipt_change(spki_of(S), spki_of(new), since=SOON, until=AFTER), at=SOON), Keyring)
+
+
+def test_a_ring_holds_so_many_keys_and_no_more():
+    others = tuple(TrustedKey(f"key {number}") for number in range(MAX_KEYS - 2))
+    ring = Keyring((TrustedKey(text_of(A)), *others))
+    full = advance(ring, change(A, B), at=START)
+    assert isinstance(full, Keyring)
+    assert len(full.log) == MAX_KEYS
+    assert advance(full, change(B, C, since=SOON, until=AFTER), at=SOON) is Unfollowed.TOO_MANY
+
+
+def test_why_an_entry_changes_nothing_is_told_though_nobody_endorsed_it():
+    log, thief = log_with(b"one"), new_key()
+    log.log_entry(change(new_key(), new_key()), thief)
+    log.log_entry(change(new_key(), log.key), thief)
+    log.log_entry(change(log.key, new_key()), thief)
+    followed = follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), log.history(), at=START)
+    assert [why for _, why in followed.unfollowed] == [Unfollowed.UNKNOWN, Unfollowed.BEFORE, Unfollowed.UNENDORSED]
+
+
+def test_an_entry_of_another_kind_in_a_history_is_refused():
+    log = log_with(b"one")
+    log.rotate(new_key(), since=START)
+    other = replace(log.shown(0), entry=log_directory.entries(1)[0])
+    with pytest.raises(ProofMismatch, match="no key entry of this log"):
+        follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), KeyHistory(log.note(), (other,)), at=START)
+
+
+def test_a_history_that_ends_before_its_own_change_or_in_another_log_is_no_fork_but_refused():
+    log = log_with(b"one")
+    log.rotate(new_key(), since=START)
+    policy, change_of_it = policy_of(log.key), log.shown(0)
+    elsewhere = ed25519_vkey("staging.test/log/2026", vkey_of(log.key).public)
+    text = parse_note(log.note()).text.replace(vkey_of(log.key).name.encode(), elsewhere.name.encode())
+    foreign = encode_note(Note(text, (NoteSignature(elsewhere.name, elsewhere.key_id, log.key.sign(text)),)))
+    for checkpoint in (log.note(1), foreign):
+        with pytest.raises(ProofMismatch, match="in another log than the history's checkpoint, or in a larger tree"):
+            follow_history(installed_keys(policy), policy, KeyHistory(checkpoint, (change_of_it,)), at=START)
+    assert follow_history(installed_keys(policy), policy, KeyHistory(log.note(), (change_of_it,)), at=START).unfollowed == ()
+
+
+def history_with(change=None, **members) -> bytes:
+    log = log_with(b"one")
+    log.rotate(new_key(), since=START)
+    document = json.loads(log.history_bytes())
+    document["keys"][0] |= change or {}
+    return encode_canonical(document | members)
+
+
+BIG = base64.b64encode(b"e" * 4097).decode()
+FULL = base64.b64encode(b"e" * 4096).decode()
+ONE = base64.b64encode(b"h" * 32).decode()
+OVER_BOUND = "is not base64 in its one spelling, or over its bound"
+
+
+@pytest.mark.parametrize(
+    ("change_of_it", "members", "words"),
+    [
+        ({}, {"more": 1}, "/more: is not a member"),
+        ({"more": 1}, {}, "/keys/0/more: is not a member"),
+        ({"entry": BIG}, {}, OVER_BOUND),
+        ({"entry": "?"}, {}, OVER_BOUND),
+        ({"endorsement": "?"}, {}, OVER_BOUND),
+        ({"endorsement": "AB=="}, {}, OVER_BOUND),
+        ({"growth": [ONE, ONE[:-1]]}, {}, OVER_BOUND),
+        ({"growth": [ONE[:-2] + "J="]}, {}, OVER_BOUND),
+        ({"growth": [ONE] * 64}, {}, "/growth: has more than 63 items"),
+        ({"proof": 1}, {}, "/keys/0/proof: must be a text of at most"),
+        ({}, {"checkpoint": 1}, "/checkpoint: must be a text of at most 65536"),
+        ({}, {"checkpoint": "x" * 65537}, "/checkpoint: must be a text of at most 65536"),
+        ({}, {"v": 2}, "/v: "),
+    ],
+)
+def test_what_is_no_history(change_of_it, members, words):
+    with pytest.raises(MalformedHistory, match=words):
+        parse_history(history_with(change_of_it, **members))
+
+
+def test_a_history_is_read_up_to_its_bounds():
+    assert len(parse_history(history_with({"entry": FULL, "growth": [ONE] * 63})).changes[0].entry) == 4096
+    with pytest.raises(MalformedNote):
+        parse_history(history_with(checkpoint="x" * 65536))
+    with pytest.raises(MalformedCheckpoint):
+        parse_history(history_with(checkpoint=encode_note(Note(b"no checkpoint\n", (NoteSignature("x", b"abcd", b"blob"),))).decode()))
+    with pytest.raises(MalformedProof):
+        parse_history(history_with({"proof": "no proof"}))
