@@ -99,7 +99,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], 
             raise ProofMismatch("the inclusion path is too long")
         if fn & 1 or fn == sn:
             node = node_hash(sibling, node)
-            while not fn & 1 and fn:
+            while not fn & 1:  # ends: fn is odd, or sn, which is not 0
                 fn, sn = fn >> 1, sn >> 1
         else:
             node = node_hash(node, sibling)
@@ -137,7 +137,7 @@ def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: 
             raise ProofMismatch("the consistency path is too long")
         if fn & 1 or fn == sn:
             fr, sr = node_hash(sibling, fr), node_hash(sibling, sr)
-            while not fn & 1 and fn:
+            while not fn & 1:
                 fn, sn = fn >> 1, sn >> 1
         else:
             sr = node_hash(sr, sibling)

@@ -171,7 +171,6 @@ def _commit_of(digests: Mapping[str, str], algorithms: tuple[str, ...]) -> str:
 
 def _read_platform(internal: Fields) -> _Platform:
     said = internal.optional("github", internal.nested)
-    internal.names()
     return _Platform() if said is None else _said(said, "event_name", "repository_id", "runner_environment")
 
 
@@ -180,7 +179,6 @@ def _read_environment(environment: Fields) -> _Platform:
 
 
 def _said(fields: Fields, *keys: str) -> _Platform:
-    fields.names()
     trigger, repository_id, runner = (fields.optional(key, fields.text) or "" for key in keys)
     return _Platform(trigger, repository_id, runner)
 

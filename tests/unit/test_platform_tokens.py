@@ -342,6 +342,7 @@ def test_a_secret_of_another_form_or_tenant(subject):
 def test_a_secret_of_another_project():
     refused("zuul", put("sub", "secret:example-tenant/opendev.example.org/group/other/pingee-token"), UNKNOWN_PROJECT, NotAdmitted)
     refused("zuul", put("sub", "secret:example-tenant/opendev.example.org/group/hello/deep/pingee-token"), UNKNOWN_PROJECT, NotAdmitted)
+    refused("zuul", put("sub", "secret:example-tenant/opendev.example.org/hello/pingee-token"), UNKNOWN_PROJECT, NotAdmitted)
 
 
 def test_a_zuul_token_without_an_audience_is_refused():

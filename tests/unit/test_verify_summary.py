@@ -58,6 +58,9 @@ def test_where_no_level_is_expected_the_check_is_skipped_and_named():
     assert isinstance(report.result, Verified)
     (check,) = [check for check in report.checks if check.name is Name.LEVELS]
     assert (check.outcome, check.detail) == (Outcome.SKIPPED, "none was expected; it names SLSA_BUILD_LEVEL_3")
+    silent = verify(GOOD | {"verifiedLevels": []}, expected=ExpectedSummary(frozenset({VERIFIER}), RESOURCE))
+    (check,) = [check for check in silent.checks if check.name is Name.LEVELS]
+    assert (check.outcome, check.detail) == (Outcome.SKIPPED, "none was expected; it names none")
 
 
 @pytest.mark.parametrize("verifier", [VERIFIER + "/", VERIFIER[:-1], VERIFIER.upper(), "https://evil.example", "https://verifier.ex\u0430mple/release", ""])
