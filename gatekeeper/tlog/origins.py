@@ -30,7 +30,7 @@ from .checkpoint import Checkpoint, VerifiedCheckpoint, open_checkpoint, parse_c
 from .consistency import parse_growth, verify_growth
 from .entry import parse_entry
 from .errors import MalformedProof, ProofMismatch
-from .kinds import Cause, OriginEntry
+from .kinds import OriginEntry
 from .logpolicy import LogPolicy
 from .merkle import HASH_SIZE
 from .note import parse_note
@@ -80,8 +80,8 @@ def next_origin(origin: str) -> str | None:
 
 def origin_tail(origin: str) -> str | None:
     """What names the origin among those of one host: the part after `/log/`. None for an origin of another form."""
-    prefix, log, tail = origin.rpartition("/log/")
-    return tail if prefix and log and _TAIL.fullmatch(tail) and tail not in _SERVED else None
+    prefix, _, tail = origin.rpartition("/log/")
+    return tail if prefix and _TAIL.fullmatch(tail) and tail not in _SERVED else None
 
 
 def may_follow(origin: str, following: str) -> bool:
@@ -125,7 +125,7 @@ def verify_crossing(known: Checkpoint, policy: LogPolicy, crossing: Crossing) ->
     if policy.log.name != known.origin:
         raise ProofMismatch("the key is of another origin than the checkpoint remembered")
     entry = parse_entry(crossing.entry)
-    if not isinstance(entry, OriginEntry) or entry.cause is Cause.FIRST or entry.previous is None:
+    if not isinstance(entry, OriginEntry) or entry.previous is None:  # a first origin has none before it
         raise ProofMismatch("the entry opens no origin after another")
     if not may_follow(known.origin, entry.origin):
         raise ProofMismatch("the entry opens no origin that could follow the one remembered")
@@ -162,17 +162,14 @@ def parse_edge(data: bytes) -> TileEdge:
     """Read what `encode_edge` wrote. Raises `MalformedProof`."""
     size, at, levels = int.from_bytes(data[:8], "big"), 8, []
     for level in range(8):
-        if len(data) < 8 or not size >> (8 * level):
+        if not size >> (8 * level):
             break
         width = (size >> (8 * level)) % TILE_WIDTH * HASH_SIZE
         levels.append(data[at : at + width])
         at += width
-    if len(data) < 8 or at != len(data):
+    if at != len(data):
         raise MalformedProof("these are no partial tiles of a tree")
-    try:
-        return TileEdge(size, tuple(levels))
-    except ValueError as error:
-        raise MalformedProof("the partial tiles do not fit the size") from error
+    return TileEdge(size, tuple(levels))
 
 
 def _text(data: bytes) -> str:

@@ -131,10 +131,7 @@ def parse_signature_lines(data: bytes, *, limit: int = 100) -> tuple[NoteSignatu
     lines = data.split(b"\n")
     if lines.pop() or not 1 <= len(lines) <= limit:
         raise MalformedNote(f"1 to {limit} signature lines, each ending in a newline, are needed")
-    signatures = tuple(_parse_line(line) for line in lines)
-    if b"".join(signature.line() for signature in signatures) != data:
-        raise MalformedNote("a signature line is not in its one spelling")
-    return signatures
+    return tuple(_parse_line(line) for line in lines)
 
 
 def _parse_line(line: bytes) -> NoteSignature:

@@ -1,11 +1,13 @@
 """Crossings from one origin to the next: what holds, and everything that does not, each by its reason."""
 
+import json
 import secrets
 from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.moment import parse_moment
 from gatekeeper.tlog.checkpoint import Checkpoint, open_checkpoint
 from gatekeeper.tlog.entry import encode_entry
@@ -28,6 +30,7 @@ from gatekeeper.tlog.origins import (
     verify_crossing,
 )
 from gatekeeper.tlog.tile import TileEdge
+from tests.fakes import log_directory
 from tests.fakes.frames import ORIGIN, MemoryLog
 from tests.fakes.origins import OriginLog, crossing_of, opening_after
 
@@ -84,6 +87,7 @@ def test_what_does_not_carry_on_from_what_is_remembered_is_refused(old):
     ("changes", "words"),
     [
         ({"cause": Cause.FIRST, "previous": None, "heads": None}, "opens no origin after another"),
+        ({"previous": None}, "opens no origin after another"),
         ({"origin": "elsewhere.test/log/2026b"}, "could follow"),
         ({"origin": "production.test/log/tile"}, "could follow"),
         ({"origin": ORIGIN}, "could follow"),
@@ -136,6 +140,41 @@ def test_crossings_have_one_spelling_and_bounds(old):
     for count in (0, MAX_CROSSINGS + 1):
         with pytest.raises(ValueError, match="crossings travel"):
             encode_crossings([good] * count)
+
+
+def test_an_entry_of_another_kind_opens_nothing(old):
+    good = crossing_of(old, 4)
+    with pytest.raises(ProofMismatch, match="opens no origin after another"):
+        verify_crossing(known(old, 4), LogPolicy(old.vkey), replace(good, entry=log_directory.entries(1)[0]))
+
+
+def test_as_many_crossings_travel_together_as_may(old):
+    good = crossing_of(old, 4)
+    assert parse_crossings(encode_crossings([good] * MAX_CROSSINGS)) == (good,) * MAX_CROSSINGS
+
+
+def test_crossings_have_no_members_that_nobody_reads(old):
+    document = json.loads(encode_crossings([crossing_of(old, 4)]))
+    for spoilt, words in (
+        (document | {"more": 1}, "crossings: /more: is not a member"),
+        ({**document, "crossings": [document["crossings"][0] | {"more": 1}]}, "crossings: /crossings/0/more: is not a member"),
+        ({**document, "crossings": [document["crossings"][0] | {"proof": "?"}]}, "crossings: /crossings/0/proof: is not base64"),
+        ({**document, "crossings": document["crossings"] * (MAX_CROSSINGS + 1)}, "has more than 4 items"),
+    ):
+        with pytest.raises(MalformedProof, match=words):
+            parse_crossings(encode_canonical(spoilt))
+
+
+def test_a_name_that_no_key_can_have_follows_nothing():
+    host = "h" * (200 - len("/log/2026b"))
+    assert may_follow(f"{host}/log/2026", f"{host}/log/2026b")
+    assert not may_follow(f"h{host}/log/2026", f"h{host}/log/2026b")
+
+
+@pytest.mark.parametrize("data", [b"", bytes(7), b"\x01" * 7, bytes(9), (1).to_bytes(8) + bytes(31), (1).to_bytes(8) + bytes(33), (256).to_bytes(8) + bytes(31)])
+def test_what_is_no_edge(data):
+    with pytest.raises(MalformedProof, match="no partial tiles of a tree"):
+        parse_edge(data)
 
 
 def test_names_of_origins():
