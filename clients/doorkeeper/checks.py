@@ -87,7 +87,7 @@ def check_offer(offer: Offer, *, named: Digest, pinned: Pinned, memory: Memory, 
     if receipt_id(offer.receipt) != named:
         return Refusal("receipt-missing", "the receipt is not the one that the credential names")
     receipt = parse_receipt(offer.receipt)
-    believed = _check_keys(offer, believe(pinned, memory, at), at)
+    believed = _check_keys(offer.keys, offer.consistency, believe(pinned, memory, at), at)
     if isinstance(believed, Refusal):
         return believed
     pinned = believed.pinned
@@ -95,7 +95,7 @@ def check_offer(offer: Offer, *, named: Digest, pinned: Pinned, memory: Memory, 
     statement = verify_decision_statement(receipt.statement, pinned.receipt_keys_at(at))
     if isinstance(statement, Refusal):
         return Refusal("bad-signature", statement.detail)
-    here = _follow(receipt.origin, offer, pinned, memory, at)
+    here = _follow(receipt.origin, offer.origins, offer.consistency, pinned, memory, at)
     if not isinstance(here, Standing):
         return here
     inclusion = check_inclusion(receipt, offer.proof, statement, here.policy)
@@ -149,24 +149,27 @@ def check_run(run: Run, statement: DecisionStatement) -> Refusal | None:
     return None
 
 
-def _check_keys(offer: Offer, believed: Believed, at: Moment) -> Believed | Refusal:
-    if offer.keys is None or offer.consistency is None:
-        return believed
-    return follow(believed, offer.keys, parse_growth(offer.consistency).checkpoint, at)
+def _check_keys(keys: bytes | None, consistency: bytes, believed: Believed, at: Moment) -> Believed | Refusal:
+    return believed if keys is None else follow(believed, keys, parse_growth(consistency).checkpoint, at)
 
 
-def _follow(origin: str, offer: Offer, pinned: Pinned, memory: Memory, at: Moment) -> Standing | Behind | Refusal:
+def _follow(
+    origin: str, origins: bytes | None, consistency: bytes, pinned: Pinned, memory: Memory, at: Moment
+) -> Standing | Behind | Refusal:
     """The origin that the frame's receipt is of, if it is the one followed here or follows it."""
     here = standing(pinned, memory, at)
     if is_left(memory, here, origin):
         return Refusal("origin-closed", f"{origin} is closed here: {here.origin} follows it")
-    if offer.origins is not None:
-        return cross(here, offer.origins)
-    if here.known is not None and may_follow(here.origin, origin):
-        return Behind(here.known[0].size, here.origin)
-    if here.known is not None and origin != here.origin and origin == pinned.log_policy.log.name:
-        sent = parse_growth(offer.consistency or b"").checkpoint
-        return Fork("log-fork", "another origin than the one remembered: this needs a person and new files", (here.known[1], sent))
+    if origins is not None:
+        return cross(here, origins)
+    if here.known is None:
+        return here
+    known, note = here.known
+    if may_follow(here.origin, origin):
+        return Behind(known.size, here.origin)
+    if origin != here.origin and origin == pinned.log_policy.log.name:
+        sent = parse_growth(consistency).checkpoint
+        return Fork("log-fork", "another origin than the one remembered: this needs a person and new files", (note, sent))
     return here
 
 

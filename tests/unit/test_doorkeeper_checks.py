@@ -106,6 +106,22 @@ def test_inclusion_by_another_log_key_or_of_another_entry(world):
     assert code(world.check({**items, PartName.PROOF: b"no proof"})) == "receipt-missing"
 
 
+def test_a_consistency_proof_to_a_strangers_note_is_none_though_the_receipts_own_proof_holds(world):
+    items = world.items()
+    stranger = MemoryLog()
+    stranger.entries = list(world.gatekeeper.log.entries)
+    refusal = world.check({**items, PartName.CONSISTENCY: stranger.growth(0)})
+    assert code(refusal) == "receipt-missing"
+    assert "the consistency proof leads to no checkpoint of the log" in refusal.detail
+
+
+def test_a_decision_without_an_end_has_ended(world):
+    allow = world.gatekeeper.statement(world.artifact, at=AT)
+    assert checks.check_expiry(allow, AT) is None
+    denied = world.gatekeeper.statement(world.artifact, at=AT, verdict=Verdict.DENY, not_after=None, reasons=("votes-veto",))
+    assert checks.check_expiry(denied, AT).reason == "allow-expired"
+
+
 def test_witness_quorum_not_met():
     world = World(quorum=True)
     answer = world.check(world.items())

@@ -76,6 +76,19 @@ def test_without_a_crossing_it_says_what_it_remembers(world):
     assert world.check(world.memory()) == checks.Behind(4, ORIGIN)
 
 
+def test_where_nothing_is_remembered_the_next_origin_is_nobodys(world):
+    """First contact follows the installed files' origin and no other, and says so without a word about what it remembers."""
+    found = world.check(Memory(None, ()))
+    assert isinstance(found, Refusal)
+    assert found.reason == "receipt-missing"
+
+
+def test_an_origin_that_could_not_follow_is_no_fork_but_no_receipt_of_this_log(world):
+    made = parse_receipt(world.receipt)
+    strange = encode_receipt(statement=made.statement, entry=made.entry, index=1, origin="elsewhere.test/log/2026", evidence=())
+    assert refused(world.check(world.memory(), receipt=strange)) == "receipt-missing"
+
+
 def test_a_crossing_that_holds_is_followed_and_leaves_the_old_origin(world):
     memory = world.memory()
     found = world.check(memory, origins=world.crossing())
