@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import stat
 import tarfile
 
 import pytest
@@ -97,6 +98,40 @@ def test_incoming_hashes_and_bounds():
     descriptor, frame = incoming(encode_header([spec]) + b"abc")
     with os.fdopen(descriptor):
         assert read_whole(frame) == b"abc"
+
+
+def from_file(path, data):
+    """More than a pipe holds."""
+    path.write_bytes(data)
+    descriptor = os.open(path, os.O_RDONLY)
+    return descriptor, Incoming(descriptor)
+
+
+def test_a_header_is_a_line_within_its_bound(tmp_path):
+    good = encode_header([PartSpec(PartName.CONFIG, 3, digest_of(b"abc"))])
+    padded = good[:-2] + b" " * (MAX_HEADER - len(good)) + good[-2:]
+    assert len(padded) == MAX_HEADER
+    descriptor, frame = from_file(tmp_path / "frame", padded + b"abc")
+    with os.fdopen(descriptor):
+        assert read_whole(frame) == b"abc"
+    for data in (good[:-1] + b" " * MAX_HEADER, b" " * MAX_HEADER + b"\n"):
+        descriptor, frame = from_file(tmp_path / "frame", data)
+        with os.fdopen(descriptor), pytest.raises(MalformedFrame, match=f"the header is no line of at most {MAX_HEADER} bytes"):
+            frame.header()
+
+
+def test_a_part_goes_to_a_new_file_and_says_how_far_it_is(tmp_path):
+    body = bytes(range(256)) * 100
+    descriptor, frame = from_file(tmp_path / "frame", encode_header([PartSpec(PartName.LAYER, len(body), digest_of(body))]) + body)
+    said = []
+    with os.fdopen(descriptor):
+        frame.part_to_file(frame.header()[0], tmp_path / "layer", beat=said.append)
+    assert (tmp_path / "layer").read_bytes() == body
+    assert stat.S_IMODE((tmp_path / "layer").stat().st_mode) == 0o600
+    assert said[-1] == f"{len(body)} of {len(body)} bytes"
+    descriptor, frame = from_file(tmp_path / "frame", encode_header([PartSpec(PartName.LAYER, 1, digest_of(b"x"))]) + b"x")
+    with os.fdopen(descriptor), pytest.raises(FileExistsError):
+        frame.part_to_file(frame.header()[0], tmp_path / "layer", beat=said.append)
 
 
 def test_incoming_does_not_wait_for_ever():
