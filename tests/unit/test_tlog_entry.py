@@ -191,6 +191,26 @@ def test_the_next_longest_follows_until_it_fits():
     assert sealed.people.voter == Abridged(30, digest_of(encode_canonical(sorted(people))))
 
 
+def test_an_entry_of_exactly_its_cap_is_left_whole():
+    entry = dataclasses.replace(DECISION, subjects=digests(*(f"file{n}" for n in range(20))))
+    data = encode_entry(entry)
+    assert encode_entry(entry, cap=len(data)) == data
+    assert isinstance(parse_entry(encode_entry(entry, cap=len(data) - 1)).subjects, Abridged)
+
+
+def test_of_two_lists_that_are_as_long_the_first_is_shortened():
+    lists = {name: digests(*(f"{name}{n}" for n in range(20))) for name in ("subjects", "evidence")}
+    entry = dataclasses.replace(DECISION, **lists)
+    shortened = parse_entry(encode_entry(entry, cap=len(encode_entry(entry)) - 1))
+    assert isinstance(shortened.evidence, Abridged)
+    assert shortened.subjects == lists["subjects"]
+
+
+def test_what_is_no_json_of_ours_is_no_entry():
+    with pytest.raises(MalformedEntry):
+        encode_entry(dataclasses.replace(DECISION, component="\ud800"))
+
+
 def test_an_entry_that_no_shortening_brings_under_its_cap_is_refused():
     with pytest.raises(MalformedEntry, match="no list to shorten"):
         encode_entry(DECISION, cap=1000)
