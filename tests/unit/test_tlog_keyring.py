@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.moment import Moment
-from gatekeeper.tlog.entry import encode_entry
+from gatekeeper.tlog.entry import encode_entry, parse_entry
 from gatekeeper.tlog.errors import (
     BadNoteSignature,
     MalformedCheckpoint,
@@ -327,6 +327,7 @@ def other_spki(key) -> str:
         other_spki(Ed25519PrivateKey.generate()),
         text_of(A),
     ],
+    ids=["empty", "no base64", "no key", "cut", "P-384", "secp256k1", "Ed25519", "a log's"],
 )
 def test_a_receipt_key_is_p256_and_nothing_else_follows_one(text):
     entry = replace(receipt_change(spki_of(R), spki_of(S)), new=text)
@@ -369,7 +370,8 @@ def test_why_an_entry_changes_nothing_is_told_though_nobody_endorsed_it():
 def test_an_entry_of_another_kind_in_a_history_is_refused():
     log = log_with(b"one")
     log.rotate(new_key(), since=START)
-    other = replace(log.shown(0), entry=log_directory.entries(1)[0])
+    opening = replace(parse_entry(log_directory.entries(1)[0]), origin=policy_of(log.key).log.name)
+    other = replace(log.shown(0), entry=encode_entry(opening))
     with pytest.raises(ProofMismatch, match="no key entry of this log"):
         follow_history(installed_keys(policy_of(log.key)), policy_of(log.key), KeyHistory(log.note(), (other,)), at=START)
 
