@@ -96,7 +96,7 @@ def read_id(fields: Fields, key: str) -> str:
 def read_text(fields: Fields, key: str, *, max_bytes: int = MAX_TEXT) -> str:
     """S: 1 to 256 bytes without control characters."""
     value = fields.text(key, max_length=max_bytes)
-    if not value.isascii() and len(value.encode("utf-8")) > max_bytes:
+    if len(value.encode("utf-8")) > max_bytes:
         raise fields.error(key, f"must have at most {max_bytes} bytes")
     return value
 

@@ -211,6 +211,27 @@ def test_what_is_no_json_of_ours_is_no_entry():
         encode_entry(dataclasses.replace(DECISION, component="\ud800"))
 
 
+def test_a_value_of_a_kind_that_no_member_has_is_no_entry():
+    for value in (1.5, [], {}, object()):
+        with pytest.raises(MalformedEntry, match="is no member of an entry"):
+            encode_entry(dataclasses.replace(DECISION, component=value))
+
+
+def test_a_texts_bound_is_of_its_bytes():
+    environment = members(DECISION)["environment"]
+    assert parsed_with(DECISION, environment="\u00e4" * 128).environment == "\u00e4" * 128
+    for text, words in (("\u00e4" * 129, "at most 256 bytes"), ("e" * 257, "must have 1 to 256 characters")):
+        with pytest.raises(MalformedEntry, match=words):
+            parsed_with(DECISION, environment=text)
+    assert parsed_with(DECISION, environment="e" * 256).environment != environment
+
+
+def test_a_reference_has_three_members():
+    outcome = next(entry for entry in SAMPLES if entry.KIND is Kind.OUTCOME)
+    with pytest.raises(MalformedEntry, match="/of/more: is not a member"):
+        parsed_with(outcome, of=members(outcome)["of"] | {"more": 1})
+
+
 def test_an_entry_that_no_shortening_brings_under_its_cap_is_refused():
     with pytest.raises(MalformedEntry, match="no list to shorten"):
         encode_entry(DECISION, cap=1000)

@@ -36,6 +36,14 @@ def test_an_outcome_names_its_decision_where_it_is_of_the_same_origin_and_no_slo
     assert entry_fields(GOLDEN["decision"]).of is None
 
 
+def test_an_entry_may_be_about_the_first_and_names_are_bounded():
+    members = json.loads(GOLDEN["outcome"])
+    members["of"] |= {"index": 0}
+    members |= {"environment": "e" * 256, "component": "c" * 257}
+    fields = entry_fields(json.dumps(members).encode())
+    assert (fields.of, fields.environment, fields.component) == (0, "e" * 256, None)
+
+
 def test_a_kind_that_nobody_knows_is_indexed_all_the_same():
     members = {"kind": "later", "at": "2026-11-21T10:04:05Z", "origin": "o/log/1", "environment": "test", "component": 3, "x": ["p:" + "a" * 32]}
     fields = entry_fields(json.dumps(members).encode())
