@@ -198,7 +198,7 @@ def _plain(form: re.Pattern[str], items: object) -> tuple[Any, ...] | None:
     except TypeError:  # an item that is no string
         return None
     # An item with a newline in it must not pass for two.
-    fits = not items or (joined.count("\n") == len(items) - 1 and form.fullmatch(joined) is not None)
+    fits = joined.count("\n") == len(items) - 1 and form.fullmatch(joined) is not None
     return tuple(items) if fits else None
 
 
