@@ -1,16 +1,25 @@
 """`make mutants` says the truth: what is changed, that the change reaches live code, and what makes a run red."""
 
 import ast
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
 import pytest
 
+from clients.doorkeeper import cli
 from tests.mutants import run
 from tests.mutants.live import Instrumented, live_functions, probed, replace_functions
+from tests.mutants.memory import Memory
 from tests.mutants.mutate import mutants_of, mutated
+from tests.mutants.programs import Programs
 from tests.mutants.run import chosen_files
 from tests.mutants.survivors import SURVIVORS, Name, faults, parse_survivors
+from tests.mutants.warm import Observed
 
 
 def source(text):
@@ -286,3 +295,37 @@ def test_every_mutant_of_the_scopes_compiles():
             tree = mutated(text, mutant.number)
             compile(tree, file, "exec", dont_inherit=True)
             assert ast.dump(tree) != plain, mutant
+
+
+def test_an_observation_in_which_a_test_failed_is_made_again(tmp_path):
+    file = "tests/unit/test_mutants.py"
+    memory = Memory(tmp_path / "memory.json")
+    good, bad = Observed(0.5, False, {("a.py", 1)}), Observed(0.5, True, {("a.py", 1)})
+    memory.observe({f"{file}::one": good})
+    assert memory.observed(file) == {f"{file}::one": good}
+    memory.observe({f"{file}::one": good, f"{file}::two": bad})
+    assert memory.observed(file) is None
+
+
+def test_a_doorkeeper_that_is_called_as_a_program_is_a_fork(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", subprocess.Popen)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ran, told = {("before.py", 1)}, []
+    Programs(ran, lambda: told.append("fresh")).install()
+    command = [sys.executable, "-m", "clients.doorkeeper.cli", "--dir", str(tmp_path), "status"]
+    plain = subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, timeout=60, check=False)
+    assert plain.returncode == cli.STATE
+    assert "error" in json.loads(plain.stdout)
+
+    def changed():
+        ran.add(("seen.py", 7))
+        sys.stdout.write(f"{os.environ.get('WORD')} {sys.argv[1]} {sys.stdin.read()}\n")
+        raise SystemExit(42)
+
+    monkeypatch.setattr(cli, "main", changed)
+    done = subprocess.run(command, input=b"frame", env={"WORD": "apply"}, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (42, b"apply --dir frame\n")
+    assert ran == {("before.py", 1)}
+    Programs(ran, lambda: None).collect()
+    assert ran == {("before.py", 1), ("seen.py", 7)}
+    assert not told
