@@ -10,6 +10,7 @@ import pytest
 from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.decision import Verdict
 from gatekeeper.model.digest import digest_of
+from gatekeeper.model.fields import FieldError, Fields
 from gatekeeper.tlog.entry import (
     MAX_ENTRY,
     Abridged,
@@ -23,6 +24,7 @@ from gatekeeper.tlog.entry import (
     pseudonym,
 )
 from gatekeeper.tlog.errors import MalformedEntry
+from gatekeeper.tlog.members import MAX_ITEMS, read_texts
 from gatekeeper.tlog.merkle import CompactRange, leaf_hash
 from tests.fakes.entries import ALICE, AT, BOB, CAROL, DECISION, ORIGIN, REASON, SAMPLES, D, digests
 
@@ -224,6 +226,19 @@ def test_a_texts_bound_is_of_its_bytes():
         with pytest.raises(MalformedEntry, match=words):
             parsed_with(DECISION, environment=text)
     assert parsed_with(DECISION, environment="e" * 256).environment != environment
+
+
+def test_two_people_are_never_a_count():
+    key = next(entry for entry in SAMPLES if entry.KIND is Kind.KEY)
+    with pytest.raises(MalformedEntry, match="two different people"):
+        parsed_with(key, who={"n": 2, "sha256": "sha256:" + "0" * 64})
+
+
+def test_a_list_is_bounded():
+    texts = sorted(f"t{number}" for number in range(MAX_ITEMS + 1))
+    assert len(read_texts(Fields({"x": texts[:-1]}), "x")) == MAX_ITEMS
+    with pytest.raises(FieldError, match=f"/x: has more than {MAX_ITEMS} items"):
+        read_texts(Fields({"x": texts}), "x")
 
 
 def test_a_reference_has_three_members():

@@ -145,7 +145,7 @@ def test_crossings_have_one_spelling_and_bounds(old):
 def test_an_entry_of_another_kind_opens_nothing(old):
     good = crossing_of(old, 4)
     with pytest.raises(ProofMismatch, match="opens no origin after another"):
-        verify_crossing(known(old, 4), LogPolicy(old.vkey), replace(good, entry=log_directory.entries(1)[0]))
+        verify_crossing(known(old, 4), LogPolicy(old.vkey), replace(good, entry=log_directory.entries(2)[1]))
 
 
 def test_as_many_crossings_travel_together_as_may(old):
