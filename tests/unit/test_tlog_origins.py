@@ -3,6 +3,7 @@
 import json
 import secrets
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gatekeeper.model.canonical import encode_canonical
 from gatekeeper.model.moment import parse_moment
 from gatekeeper.tlog.checkpoint import Checkpoint, open_checkpoint
-from gatekeeper.tlog.entry import encode_entry
+from gatekeeper.tlog.entry import encode_entry, parse_entry
 from gatekeeper.tlog.errors import BadNoteSignature, MalformedProof, ProofMismatch, QuorumNotMet, UnknownLog
 from gatekeeper.tlog.kinds import Cause
 from gatekeeper.tlog.logpolicy import LogPolicy, parse_log_policy
@@ -143,9 +144,11 @@ def test_crossings_have_one_spelling_and_bounds(old):
 
 
 def test_an_entry_of_another_kind_opens_nothing(old):
-    good = crossing_of(old, 4)
-    with pytest.raises(ProofMismatch, match="opens no origin after another"):
-        verify_crossing(known(old, 4), LogPolicy(old.vkey), replace(good, entry=log_directory.entries(2)[1]))
+    good, assets = crossing_of(old, 4), Path(__file__).parents[1] / "assets" / "log"
+    config = encode_entry(replace(parse_entry(log_directory.entries(2)[1]), previous="1" * 40))
+    for entry in (config, (assets / "intake.json").read_bytes()):
+        with pytest.raises(ProofMismatch, match="opens no origin after another"):
+            verify_crossing(known(old, 4), LogPolicy(old.vkey), replace(good, entry=entry))
 
 
 def test_as_many_crossings_travel_together_as_may(old):
