@@ -6,7 +6,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -36,6 +36,7 @@ from gatekeeper.adapters.vault_log import VaultLog
 from gatekeeper.api.operator import _words
 from gatekeeper.crossing import open_loop_thread
 from gatekeeper.model.readiness import Part, parse_readiness
+from gatekeeper.ports.errors import PortError
 from gatekeeper.postgres import open_database
 from gatekeeper.postgres.migrate import migrate
 from gatekeeper.readiness import Watched, probes
@@ -106,6 +107,19 @@ def codes(checks):
     return {name: check.code for name, check in checks.items()}
 
 
+async def sealed(asked, root):
+    """Seal the vault, and wait until it says so. It answers before it is sealed, and once in a great while forgets the order on a busy machine."""
+    for _ in range(4):
+        with suppress(PortError):
+            root.write("sys/seal")
+        # It waits for what it is asked meanwhile: so it is asked for nothing but its seal.
+        with trio.move_on_after(40):
+            while (await asked.told(Part.VAULT))[Part.VAULT].code != "vault-sealed":  # noqa: ASYNC110 -- a foreign server is waited for
+                await trio.sleep(0.05)
+            return
+    raise AssertionError("the vault does not say that it is sealed")
+
+
 async def test_a_vault_whose_roles_go_that_is_sealed_and_then_stopped(vault):
     async with replica(vault) as asked:
         assert codes(await asked.told(*VAULT)) == dict.fromkeys(VAULT, "ok")
@@ -116,12 +130,7 @@ async def test_a_vault_whose_roles_go_that_is_sealed_and_then_stopped(vault):
         assert codes(found) == dict.fromkeys(VAULT, "ok") | {Part.VAULT_ACT: "vault-act-refused"}
         assert found[Part.VAULT_ACT].sentence.startswith("the vault refuses the login act: its role or policy is missing")
         assert "bootstrap --plan" in found[Part.VAULT_ACT].remedy
-        root.write("sys/seal")
-        # It answers before it has sealed itself, and waits meanwhile for what it is asked: so it is asked for nothing but its seal.
-        with trio.move_on_after(120):
-            while (found := await asked.told(Part.VAULT))[Part.VAULT].code != "vault-sealed":  # noqa: ASYNC110 -- a foreign server is waited for
-                await trio.sleep(0.05)
-        assert found[Part.VAULT].code == "vault-sealed"
+        await sealed(asked, root)
         found = await asked.told(*VAULT)
         assert codes(found) == {Part.VAULT: "vault-sealed"} | dict.fromkeys(BEHIND_THE_VAULT, "cannot-tell")
         assert found[Part.VAULT].sentence == "the vault is sealed, so nothing can be signed or deployed"
