@@ -50,6 +50,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     table = read_table(REQUIREMENTS)
     write(table.summary())
     write(read_attacks(ATTACKS, table.resolved).summary("attack matrix", "rows"))
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())]
+    for line in sorted({line for report in reports for name, line in report.user_properties if name == "conformance"}):
+        write(line)
     if table.later():
         write("later: " + " ".join(table.later()))
     if _peers_left_out:

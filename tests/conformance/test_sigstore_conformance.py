@@ -116,7 +116,7 @@ def no_network(*_arguments, **_options):
 
 
 @pytest.mark.parametrize("by_digest", [False, True], ids=["file", "digest"])
-def test_the_whole_bundle_suite(client, capsys, monkeypatch, by_digest):
+def test_the_whole_bundle_suite(client, capsys, monkeypatch, record_property, by_digest):
     monkeypatch.setattr(socket.socket, "connect", no_network)
     cases = suite()
     assert len(cases) == CASES
@@ -134,6 +134,10 @@ def test_the_whole_bundle_suite(client, capsys, monkeypatch, by_digest):
             right = code == 3 and [check["name"] for check in json.loads(out)["checks"] if check["outcome"] == "failed"] == [fault]
         if not right:
             wrong[case.name] = (code, out, err)
+    by, bad = "digest" if by_digest else "file", len(FAILS) - len(wrong.keys() & FAILS.keys())
+    good = len(cases) - len(FAILS) - len(wrong.keys() - FAILS.keys())
+    told = f"{good + bad} of {len(cases)} cases, {good} verified, {bad} refused by the check that was expected"
+    record_property("conformance", f"sigstore-conformance by {by}: {told}")
     assert wrong == {}
 
 
