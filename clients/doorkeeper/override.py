@@ -148,8 +148,9 @@ def may_bring_back(place: Place, pinned: Pinned, memory: Memory) -> list[tuple[s
 
 def _find(door: Doorkeeper, digest: Digest, memory: Memory) -> _Found | Refusal:
     for name, kept in may_bring_back(door.place, door.believed(memory), memory):
-        slot, component = door.pinned.target.component(name), memory.component(name)
-        if kept.artifact == digest and slot is not None and component is not None:
+        if kept.artifact == digest:
+            slot, component = door.pinned.target.component(name), memory.component(name)
+            assert slot is not None and component is not None  # noqa: S101, PT018 -- it brings back nothing else
             return _Found(slot, component, kept)
     for name, _ in memory.components:
         bundle = _bundle(door.place, name, door.believed(memory), memory)

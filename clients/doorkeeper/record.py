@@ -64,7 +64,7 @@ class Record:
                 raise Unreadable(f"record.jsonl: line {number} does not follow the one before it")
             previous = digest_of(line)
         # One whole line ahead of its head: a crash, or a full disk, came between the two. The next line mends it.
-        if self._head() not in (previous or FIRST, named):
+        if self._head() not in (previous, named):
             raise Unreadable("record.jsonl: its end is missing or was changed")
         return number
 
@@ -81,10 +81,10 @@ class Record:
         if torn:
             os.truncate(self._path, self._path.stat().st_size - len(torn))
         last = whole.rpartition(b"\n")[2]
-        found = digest_of(last) if newline and last else FIRST
+        found = digest_of(last)  # of nothing it is `FIRST`
         if found == head:
             return head
-        if newline and last and _previous(last, 0) == head:
+        if last and _previous(last, 0) == head:
             write_durably(self._head_path, found.encode())
             return found
         if not newline and self._path.with_name("record.1.jsonl").exists():
