@@ -225,10 +225,26 @@ def test_a_history_that_leaves_out_what_was_followed_before_is_refused(world):
 
 
 def test_more_history_than_there_is_room_for_is_refused(world, monkeypatch):
-    monkeypatch.setattr("clients.doorkeeper.keys.MAX_KEYS", 100)
     world.rotate_receipts()
-    refusal = world.refusal()
+    items = world.offer()
+    length = len(items[PartName.KEYS])
+    monkeypatch.setattr("clients.doorkeeper.keys.MAX_KEYS", length - 1)
+    refusal = world.check(items)
     assert (refusal.reason, "install the verifiers' files anew" in refusal.detail) == ("bad-signature", True)
+    monkeypatch.setattr("clients.doorkeeper.keys.MAX_KEYS", length)
+    assert world.check(items).believed.keys == (items[PartName.KEYS],)
+
+
+def test_what_was_followed_before_is_not_remembered_anew(world):
+    """The first showing stays: it is evidence, and a later one of the same changes says no more."""
+    world.rotate_receipts()
+    world.accept()
+    remembered = world.memory.keys
+    items = world.offer()
+    assert items[PartName.KEYS] != remembered[0]
+    found = world.check(items)
+    assert isinstance(found, checks.Acceptable), found
+    assert found.believed.keys == remembered
 
 
 def test_installed_files_that_people_replaced_are_the_last_word(world):

@@ -174,3 +174,10 @@ def test_a_state_from_before_there_were_origins_is_read(world):
     older = data.replace(b'"closed":[],', b"").replace(b',"origin":null', b"").replace(b'"origin":null,', b"")
     assert older != data
     assert parse_memory(older) == memory
+
+
+def test_an_installed_checkpoint_takes_nothing_back_of_what_is_remembered_of_its_origin(world):
+    installed = replace(world.pinned, first_checkpoint=world.old.note(2))
+    assert standing(installed, Memory(None, ())).known[0].size == 2
+    here = standing(installed, world.memory(4))
+    assert (here.known[0].size, here.known[1], here.left) == (4, world.old.note(4), ())
