@@ -181,3 +181,13 @@ def test_an_installed_checkpoint_takes_nothing_back_of_what_is_remembered_of_its
     assert standing(installed, Memory(None, ())).known[0].size == 2
     here = standing(installed, world.memory(4))
     assert (here.known[0].size, here.known[1], here.left) == (4, world.old.note(4), ())
+
+
+def test_what_is_known_of_a_component_stays_of_the_origin_that_it_was_known_of(world):
+    memory = world.memory()
+    assert leave(memory, ()) == memory
+    older = memory.with_component("older", replace(memory.component("hello"), origin="o.test/older"))
+    left = (ClosedOrigin(ORIGIN, b"note\n", b"last\n"), ClosedOrigin(NEXT, b"note\n", b"last\n"))
+    after = leave(older, left)
+    assert (after.component("hello").origin, after.component("older").origin) == (ORIGIN, "o.test/older")
+    assert after.closed == left
