@@ -11,9 +11,10 @@ from clients.doorkeeper import adopt as adoption
 from clients.doorkeeper.adopt import Adoption, NotAdopted, adopt
 from clients.doorkeeper.apply import Doorkeeper
 from clients.doorkeeper.cosign import make_cosigner_key
-from clients.doorkeeper.files import Place
+from clients.doorkeeper.files import Place, Unreadable
+from clients.doorkeeper.keep import open_kept
 from clients.doorkeeper.record import Record
-from clients.doorkeeper.state import NOTHING, load_memory
+from clients.doorkeeper.state import NOTHING, ComponentMemory, Outcome, load_memory
 from clients.doorkeeper.target import Caps, ComponentSlot, InstalledTarget, Pinned, parse_receipt_keys
 from gatekeeper.model.digest import digest_hex
 from gatekeeper.model.moment import parse_moment
@@ -83,3 +84,108 @@ def test_a_disk_that_fails_is_told_with_the_file_and_nothing_is_left(unit, wante
     assert str(told.value) == f"{named.format(srv=wanted.directory)}: Input/output error"
     assert list(unit.place.incoming.iterdir()) == []
     assert not unit.place.state.exists()
+
+
+def test_what_was_adopted_or_deployed_is_not_adopted_again(unit, wanted):
+    release = adopt(unit, wanted, NOTHING)
+    known = replace(NOTHING, adopted=(("hello", release),))
+    with pytest.raises(NotAdopted, match="hello was adopted here before"):
+        adopt(unit, wanted, known)
+    deployed = known.with_component("hello", ComponentMemory(1, None, release.artifact, Outcome.FAILED, "", "c", 1, "", None))
+    with pytest.raises(NotAdopted, match="hello was deployed here by receipt"):
+        adopt(unit, wanted, deployed)
+    with pytest.raises(NotAdopted, match=r"other: no such component in target\.toml"):
+        adopt(unit, replace(wanted, component="other"), NOTHING)
+    assert load_memory(unit.place).adopted == known.adopted
+
+
+def test_what_cannot_be_an_artifact_or_its_settings_is_told_and_nothing_is_kept(unit, wanted, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").write_text("no setting\n")
+    for changes, message in (
+        ({"directory": tmp_path / "empty"}, "the layer is empty"),
+        ({"argv": ()}, "config: /run/argv: is empty"),
+        ({"settings": tmp_path / "bad"}, "settings: line 1 is not KEY=VALUE"),
+        ({"settings": tmp_path / "none"}, "none: No such file or directory"),
+    ):
+        with pytest.raises(NotAdopted, match=message):
+            adopt(unit, replace(wanted, **changes), NOTHING)
+    assert not unit.place.state.exists()
+    assert not unit.place.kept("hello", "x").parent.exists()
+
+
+def test_what_is_kept_is_what_was_packed(unit, wanted):
+    release = adopt(unit, wanted, NOTHING)
+    run, layer = open_kept(unit.place, "hello", release.artifact)
+    assert (run.argv, layer.is_file(), list(unit.place.incoming.iterdir())) == (("./run",), True, [])
+
+
+def test_what_is_not_healthy_is_not_adopted(unit, wanted, monkeypatch):
+    monkeypatch.setattr(adoption, "wait_healthy", lambda *_, **__: "not healthy within 5 s")
+    with pytest.raises(NotAdopted, match=r"^what runs is not adopted unless it is healthy: not healthy within 5 s$"):
+        adopt(unit, wanted, NOTHING)
+    assert not unit.place.state.exists()
+
+
+@pytest.fixture
+def by_pid(unit, wanted, tmp_path, monkeypatch):
+    """The same for a process that we would run ourselves; the number in the file is put on record."""
+    alone = replace(unit.pinned.target, components=(ComponentSlot("hello", 1, (), None),))
+    door, file = replace(unit, pinned=replace(unit.pinned, target=alone)), tmp_path / "legacy.pid"
+    asked = []
+
+    def adopt_process(place, name, pid, artifact):
+        asked.append(pid)
+        if pid == 4:
+            return "no process 4 runs"
+        place.process(name).parent.mkdir(exist_ok=True)
+        place.process(name).write_text("on record")
+        return None
+
+    monkeypatch.setattr(adoption, "adopt_process", adopt_process)
+
+    def call(text):
+        file.write_text(text)
+        return adopt(door, replace(wanted, pid_file=file), NOTHING)
+
+    return call, asked, file
+
+
+@pytest.mark.parametrize("text", ["2", " 77\n"])
+def test_the_process_that_a_file_names_is_put_on_record(unit, by_pid, text):
+    call, asked, _ = by_pid
+    call(text)
+    assert (asked, unit.place.process("hello").read_text()) == ([int(text)], "on record")
+    assert not unit.place.current("hello").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1", "legacy.pid: holds no process id"),
+        ("-5", "legacy.pid: holds no process id"),
+        ("", "legacy.pid: holds no process id"),
+        ("12x", "legacy.pid: holds no process id"),
+        ("\u0661\u0662", "codec can't decode"),
+        ("7" * 65, "legacy.pid: more than 64 bytes"),
+        ("4", "no process 4 runs"),
+    ],
+)
+def test_a_file_that_names_no_process_adopts_nothing(unit, by_pid, text, message):
+    call, asked, _ = by_pid
+    with pytest.raises(NotAdopted, match=message):
+        call(text)
+    assert asked == ([4] if text == "4" else [])
+    assert not unit.place.state.exists()
+
+
+def test_nothing_stays_on_record_of_what_is_not_adopted_after_all(unit, by_pid, monkeypatch):
+    call, _, _ = by_pid
+
+    def fail(*_):
+        raise Unreadable("state.json could not be made durable")
+
+    monkeypatch.setattr(adoption, "save_memory", fail)
+    with pytest.raises(Unreadable, match="could not be made durable"):
+        call("77")
+    assert not unit.place.process("hello").exists()

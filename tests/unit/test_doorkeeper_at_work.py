@@ -8,16 +8,17 @@ from types import SimpleNamespace
 import pytest
 
 from clients.doorkeeper import apply as applying
+from clients.doorkeeper import checks
 from clients.doorkeeper.apply import MAX_DETAIL, MAX_FORKS, ROOM, Applied, Unsettled
 from clients.doorkeeper.files import Unreadable
 from clients.doorkeeper.origins import Fork
-from clients.doorkeeper.state import NOTHING, KeptRelease, Outcome, SpentOrder, save_memory
+from clients.doorkeeper.state import NOTHING, ClosedOrigin, KeptRelease, Outcome, SpentOrder, save_memory
 from clients.doorkeeper.target import Caps
 from gatekeeper.model.digest import digest_hex, digest_of
 from gatekeeper.model.frame import MalformedFrame, PartName
 from gatekeeper.model.moment import later
 from gatekeeper.model.verified import Refusal
-from tests.fakes.frames import Gatekeeper, make_artifact, make_layer
+from tests.fakes.frames import ORIGIN, Gatekeeper, make_artifact, make_layer
 from tests.fakes.quiet_doorkeepers import AT, QuietDoorkeeper
 
 ONE, TWO, THREE = (make_artifact(version) for version in "123")
@@ -84,6 +85,16 @@ def test_a_frame_of_a_gatekeeper_from_before_there_were_bundles_is_taken(quiet):
     del items[PartName.ROLLBACK_BUNDLE], items[PartName.SETTINGS]
     assert quiet.apply(items).exit_code == 0
     assert not quiet.place.rollback_bundle("hello").exists()
+
+
+def test_an_origin_that_is_left_is_recorded_before_the_receipt_and_remembered_with_it(quiet, monkeypatch):
+    left, check = ClosedOrigin("production.test/log/2025", b"note\n", b"last\n"), checks.check_offer
+    monkeypatch.setattr(checks, "check_offer", lambda *offer, **here: replace(check(*offer, **here), left=(left,)))
+    assert quiet.deploy(ONE).exit_code == 0
+    first, second = quiet.record()[:2]
+    assert (first["what"], first["origin"], first["for"], first["receipt"]) == ("origin-left", left.origin, ORIGIN, second["receipt"])
+    assert second["what"] == "accepted"
+    assert quiet.memory.closed == (left,)
 
 
 # --- a frame that is refused

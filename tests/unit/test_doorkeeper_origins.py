@@ -191,3 +191,11 @@ def test_what_is_known_of_a_component_stays_of_the_origin_that_it_was_known_of(w
     after = leave(older, left)
     assert (after.component("hello").origin, after.component("older").origin) == (ORIGIN, "o.test/older")
     assert after.closed == left
+
+
+def test_what_is_no_note_is_no_evidence_of_a_fork(world):
+    memory, note = world.memory(), world.old.note(4)
+    for growth in (b"x\n\nno note\n", b"no note"):
+        found = world.check(memory, origins=encode_crossings([Crossing(world.opening, growth, world.new.proof(0))]))
+        assert isinstance(found, Fork), found
+        assert found.notes == (note, world.new.note())
