@@ -82,6 +82,7 @@ def test_the_lock_is_waited_for_as_long_as_was_said_and_no_longer(tmp_path, cloc
         with pytest.raises(Busy, match="another apply is under way"), exclusive(place, wait_s=wait_s):
             pytest.fail("two hold the lock")
         assert wait_s <= sum(clock.slept) < wait_s + 0.1
+        assert bool(clock.slept) == bool(wait_s)
 
 
 def test_a_lock_that_is_given_back_meanwhile_is_taken(tmp_path, clock, monkeypatch):
