@@ -187,6 +187,9 @@ def test_a_component_that_no_longer_runs_here_has_nothing_to_bring_back(site):
     site.without_slot()
     assert site.may() == []
     assert refused(site.order(ONE.digest))[0] == "override-scope"
+    site.any()
+    assert site.may() == []
+    assert refused(site.order(ONE.digest))[0] == "override-scope"
 
 
 def test_without_a_bundle_nothing_is_listed(site):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from clients.doorkeeper.checks import check_configuration
-from clients.doorkeeper.settings import join_settings
+from clients.doorkeeper.settings import MAX_LINES, MalformedSettings, join_settings, parse_settings
 from gatekeeper.model.decision import EvidenceItem
 from gatekeeper.model.digest import digest_of
 from gatekeeper.model.statement import encode_decision_statement, parse_decision_statement
@@ -90,3 +90,10 @@ def test_other_secrets_than_the_named_are_refused_without_their_values(secrets, 
     found = join_settings(read(), secrets)
     refused(found, "config-secret-refused", words)
     assert "hush" not in found.detail
+
+
+def test_as_many_lines_as_there_may_be():
+    lines = b"".join(b"A%d=x\n" % number for number in range(MAX_LINES + 1))
+    assert len(parse_settings(lines[: lines.rindex(b"A")])) == MAX_LINES
+    with pytest.raises(MalformedSettings, match=f"settings: more than {MAX_LINES} lines"):
+        parse_settings(lines)

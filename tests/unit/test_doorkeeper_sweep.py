@@ -2,6 +2,7 @@
 
 import pytest
 
+from clients.doorkeeper import sweep as sweeping
 from clients.doorkeeper.files import Place, Unreadable
 from clients.doorkeeper.sweep import sweep
 
@@ -57,3 +58,11 @@ def test_what_cannot_be_put_away_is_said(tmp_path):
 
 def test_a_doorkeeper_that_never_ran_has_nothing_to_sweep(tmp_path):
     sweep(Place.below(tmp_path))
+
+
+def test_a_release_that_gets_its_name_back_has_it_on_the_disk(tmp_path, monkeypatch):
+    place, synced = Place.below(tmp_path), []
+    monkeypatch.setattr(sweeping, "sync_directory", lambda folder: synced.append((folder.name, sorted(path.name for path in folder.iterdir()))))
+    make(place, ["releases/hello/.aa.old/out", "releases/second/aa/out"])
+    sweep(place)
+    assert synced == [("hello", ["aa"])]
