@@ -106,7 +106,7 @@ def leave(memory: Memory, left: tuple[ClosedOrigin, ...]) -> Memory:
 
 def is_left(memory: Memory, here: Standing, origin: str) -> bool:
     """Whether this origin was followed once and is not any more."""
-    return origin in (closed.origin for closed in (*memory.closed, *here.left)) and origin != here.origin
+    return origin in (closed.origin for closed in (*memory.closed, *here.left))
 
 
 def _after(crossed: Crossed) -> tuple[Checkpoint, bytes]:

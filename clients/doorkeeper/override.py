@@ -109,7 +109,8 @@ def override(door: Doorkeeper, data: bytes, memory: Memory) -> Overridden | Refu
         forget_all_but(door.place, found.slot.name, running, dict(memory.adopted).get(found.slot.name))
         return done
     not_restored = door.restore(found.slot, found.memory.healthy)
-    if not_restored is None and found.memory.healthy is not None:
+    if not_restored is None:
+        assert found.memory.healthy is not None  # noqa: S101 -- where there is none, that is what `restore` says
         spent = replace(spent, outcome=Outcome.ROLLED_BACK, detail=f"{problem}; the previous release runs again"[:MAX_DETAIL])
         return _settled(door, memory, spent, found.memory.healthy.artifact, 6)
     return _settled(door, memory, replace(spent, outcome=Outcome.FAILED, detail=f"{problem}; {not_restored}"[:MAX_DETAIL]), None, 6)

@@ -113,3 +113,15 @@ def test_a_disk_that_fails_is_the_disks_own_word_and_leaves_nothing(tmp_path, mo
     with pytest.raises(OSError, match="No space left on device"):
         unpacked(tmp_path, tar_of(("a", FILE, 0o644, b"x")))
     assert list((tmp_path / "releases").iterdir()) == []
+
+
+def test_a_file_may_be_longer_than_an_extended_header(tmp_path):
+    data = b"x" * (MAX_HEADER + 1)
+    assert (unpacked(tmp_path, tar_of(("a", FILE, 0o644, data))) / "a").read_bytes() == data
+
+
+def test_an_extended_header_may_be_empty(tmp_path):
+    empty = tarfile.TarInfo("x")
+    empty.type = tarfile.XHDTYPE
+    layer = empty.tobuf(tarfile.GNU_FORMAT) + tar_of(("a", FILE, 0o644, b"x"))
+    assert (unpacked(tmp_path, layer) / "a").read_bytes() == b"x"
