@@ -199,7 +199,7 @@ def test_an_entry_of_negative_size_does_not_lower_the_count(tmp_path):
     member = tarfile.TarInfo("b")
     member.size = -1
     header = member.tobuf(tarfile.GNU_FORMAT)
-    with pytest.raises(UnsafeArchive):
+    with pytest.raises(UnsafeArchive, match="more than 100 bytes unpacked"):
         unpack(tmp_path, header + make_layer({"a": b"x" * 101}), Caps(unpacked_bytes=100))
 
 
