@@ -1,5 +1,6 @@
 """Installing: what is written and for whom, what is refused before anything is, and what `check` finds wrong afterwards."""
 
+import os
 import shutil
 import stat
 from dataclasses import replace
@@ -42,7 +43,9 @@ def given(tmp_path, gatekeeper):
 
 @pytest.fixture
 def place(tmp_path):
-    return Place.below(tmp_path / "door")
+    before = os.umask(0o022)
+    yield Place.below(tmp_path / "door")
+    os.umask(before)
 
 
 def test_all_that_was_given_is_installed_and_read_back(place, given, gatekeeper):
