@@ -174,8 +174,6 @@ def check_growth(checkpoint: VerifiedCheckpoint, older: VerifiedCheckpoint, *, s
     try:
         state.compare_heads()
         state.edge = yield from _edge_at(older.size, checkpoint.size)
-        if state.edge.root() != older.root:
-            raise _Found(Fault.NOT_PREFIX, 0, older.size, f"the tiles do not have the root signed at size {older.size}")
     except _Found as found:
         return FsckReport(checkpoint.origin, checkpoint.size, state.tail(found.fault), found.fault, {})
     return (yield from _check_from(state, partials_kept=True))
@@ -274,7 +272,7 @@ class _State:
             mark = self._ahead.pop()
             if mark.root != self.edge.root():
                 fault = Fault.NOT_PREFIX if mark is self.older else Fault.ROOT_CHANGED
-                raise _Found(fault, self.agreed, size, f"the entries do not have the root signed at size {size}")
+                raise _Found(fault, self.agreed, size, f"the tree does not have the root signed at size {size}")
             self.agreed = size
 
     def check_entry(self, index: int, entry: bytes) -> None:
@@ -328,8 +326,8 @@ def _check_tile(expected: Tile, partials_kept: bool) -> Generator[TileAddress, b
     if served is None or served == expected.data:
         return
     at = next(at for at in range(0, len(served), HASH_SIZE) if served[at : at + HASH_SIZE] != expected.data[at : at + HASH_SIZE])
-    leaves = TILE_WIDTH ** (expected.address.level or 0)
-    first = (expected.address.n * TILE_WIDTH + at // HASH_SIZE) * leaves
+    leaves = expected.address.leaves
+    first = expected.address.first + at // HASH_SIZE * leaves
     raise _Found(Fault.TILE_CHANGED, first, first + leaves, f"{expected.address.path} is not what the entries hash to")
 
 
@@ -341,19 +339,22 @@ def _edge_at(size: int, grown: int) -> Generator[TileAddress, bytes | None, Tile
         n = (size >> (8 * level)) // TILE_WIDTH
         tile = b""
         if width := tile_width(level, n, size):
-            tile = (yield from _fetch_tile(TileAddress(level, n, tile_width(level, n, grown)), partials_kept=True)) or b""
+            address = TileAddress(level, n, tile_width(level, n, grown))
+            tile = _fitting(address, (yield from _fetch(address)))
         levels.append(tile[: width * HASH_SIZE])
     return TileEdge(size, tuple(levels))
 
 
 def _fetch_tile(address: TileAddress, partials_kept: bool) -> Generator[TileAddress, bytes | None, bytes | None]:
     data = yield from _fetch(address)
-    leaves = TILE_WIDTH ** (address.level or 0)
-    first = address.n * TILE_WIDTH * leaves
-    end = first + address.width * leaves
+    if data is None and address.width < TILE_WIDTH and not partials_kept:
+        return None
+    return _fitting(address, data)
+
+
+def _fitting(address: TileAddress, data: bytes | None) -> bytes:
+    first, end = address.first, address.first + address.width * address.leaves
     if data is None:
-        if address.width < TILE_WIDTH and not partials_kept:
-            return None
         raise _Found(Fault.TILE_MISSING, first, end, f"{address.path} is missing")
     if len(data) not in {address.width * HASH_SIZE, TILE_BYTES}:
         raise _Found(Fault.TILE_CHANGED, first, end, f"{address.path} has another length")

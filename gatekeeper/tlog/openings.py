@@ -162,8 +162,7 @@ class OpeningsCheck:
             self._elsewhere += 1
             return
         leaves = self._leaves.get(leaf_at.origin)
-        position = None if leaves is None else leaves.position(leaf_at.index)
-        if leaves is None or position is None:
+        if leaves is None or (position := leaves.position(leaf_at.index)) is None:
             self._add(LogOpeningFault.NO_LEAF, at, f"entry {leaf_at.index} of {leaf_at.origin} is no sealed leaf")
             return
         leaf = yield from self._read(leaf_at, leaves.prints[position], SealedEntry)

@@ -210,15 +210,15 @@ def stands_later(at: Reference, earlier: Reference, origins: Sequence[str]) -> b
     """Whether an entry comes after another of its origin, or stands in a later origin. `origins` are in order, oldest first."""
     if at.origin == earlier.origin:
         return at.index > earlier.index
-    return at.origin in origins and earlier.origin in origins and origins.index(at.origin) > origins.index(earlier.origin)
+    return earlier.origin in origins and at.origin in origins[origins.index(earlier.origin) + 1 :]
 
 
 def _verify_private(body: SealedBody, opening: Opening) -> Entry | UnknownEntry | None:
     # 3. M, if there, is what B commits to, and agrees with the head.
-    if (opening.rp is None) != (opening.private is None):
-        raise OpeningRefused(OpeningFault.HALF_OPEN, "rp and the private entry are given together or not at all")
-    if opening.rp is None or opening.private is None:
+    if opening.rp is None and opening.private is None:
         return None
+    if opening.rp is None or opening.private is None:
+        raise OpeningRefused(OpeningFault.HALF_OPEN, "rp and the private entry are given together or not at all")
     try:
         made = private_hmac(opening.rp, opening.private)
     except MalformedEntry as error:
@@ -248,7 +248,7 @@ def _kind(entry: Entry | UnknownEntry) -> str:
 def _verdict(private: bytes) -> Verdict | None:
     # From the bytes, so that a kind of a later release has its verdict too.
     value = parse_object(private, max_bytes=MAX_PRIVATE).get("verdict")
-    return Verdict(value) if isinstance(value, str) and value in tuple(Verdict) else None
+    return Verdict(value) if value in tuple(Verdict) else None
 
 
 def _secret(value: bytes) -> bytes:

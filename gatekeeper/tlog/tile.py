@@ -47,9 +47,14 @@ class TileAddress:
         return f"tile/{level}/{number}" + ("" if self.width == TILE_WIDTH else f".p/{self.width}")
 
     @property
+    def leaves(self) -> int:
+        """How many leaves stand below each of its hashes or entries."""
+        return 1 << (8 * (self.level or 0))
+
+    @property
     def first(self) -> int:
         """Index of the first leaf below the tile."""
-        return self.n << (8 * ((self.level or 0) + 1))
+        return self.n * TILE_WIDTH * self.leaves
 
 
 def tile_path(level: int, n: int, width: int = TILE_WIDTH) -> str:

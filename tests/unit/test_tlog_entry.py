@@ -168,6 +168,7 @@ def test_what_an_origin_entry_says_must_fit_its_cause():
     ]:
         with pytest.raises(MalformedEntry, match=words):
             parsed_with(SAMPLES[0], **changes)
+    assert parsed_with(SAMPLES[0], cause="year", previous=note).previous == note
     loss = parsed_with(SAMPLES[0], cause="loss", previous=note, heads=heads, who=two, reason=REASON)
     assert loss.heads == (Head(1, heads["vault"]["root"]),) * 2
     assert parse_entry(encode_entry(loss)) == loss

@@ -14,6 +14,7 @@ BY_KIND = {entry.KIND: entry for entry in SAMPLES}
 SPANS = (Kind.FREEZE, Kind.WINDOW, Kind.HOLD, Kind.RESERVATION, Kind.STOP)
 BEFORE = "2026-11-21T10:04:04Z"
 H32 = base64.b64encode(bytes(32)).decode()
+HEAD = {"size": 1, "root": H32}
 SLOT = {"origin": ORIGIN, "index": 19, "slot": 0}
 
 
@@ -55,6 +56,7 @@ def parsed_with(kind, **changes):
         (Kind.OPEN, {"body": base64.b64encode(bytes(513)).decode()}, "/body: must be the base64 of 1 to 512 bytes"),
         (Kind.OPEN, {"body": ""}, "/body: must be the base64 of 1 to 512 bytes"),
         (Kind.OPEN, {"private": base64.b64encode(bytes(3501)).decode()}, "/private: must be the base64 of 1 to 3500 bytes"),
+        (Kind.OPEN, {"body": "é" * 4}, "/body: must be the base64 of 1 to 512 bytes"),
         (Kind.OPEN, {"private": "A" * 5 + "B=="}, "/private: must be the base64"),
         (Kind.OPEN_DECOYS, {"of_origin": "two words"}, "/of_origin: must have 1 to 200 bytes"),
         (Kind.OPEN_DECOYS, {"day": "20261121"}, "/day: must be a day"),
@@ -78,6 +80,30 @@ def test_what_may_be_null_may_be_null():
     assert parsed_with(Kind.REVOCATION, **{"from": None, "until": BEFORE}).until is not None
     withdrawn = parsed_with(Kind.OPEN, rp=None, private=None)
     assert (withdrawn.rp, withdrawn.private) == (None, None)
+
+
+def test_the_parts_of_an_opening_may_be_as_long_as_their_bounds():
+    fullest = parsed_with(Kind.OPEN, body=base64.b64encode(bytes(512)).decode(), private=base64.b64encode(bytes(3500)).decode())
+    assert (len(fullest.body), len(fullest.private)) == (512, 3500)
+
+
+def test_a_leaf_of_the_last_day_of_its_horizon_is_a_leaf():
+    last = parsed_with(Kind.SEALED, at="2027-12-31T23:59:59Z", open_by="2027-12-31")
+    assert last.open_by == last.at.date()
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "place"),
+    [
+        (Kind.OUTCOME, {"doorkeeper": [{"target": "web-1", "size": 4, "cosignature": "x", "more": 1}]}, "/doorkeeper/0/more"),
+        (Kind.ORIGIN, {"heads": {"database": HEAD, "vault": HEAD, "more": 1}}, "/heads/more"),
+        (Kind.ORIGIN, {"heads": {"database": HEAD | {"more": 1}, "vault": HEAD}}, "/heads/database/more"),
+        (Kind.ORIGIN, {"heads": {"database": HEAD, "vault": HEAD | {"more": 1}}}, "/heads/vault/more"),
+    ],
+)
+def test_a_part_of_an_entry_has_no_other_members(kind, changes, place):
+    with pytest.raises(MalformedEntry, match=f"{place}: is not a member"):
+        parsed_with(kind, **changes)
 
 
 def test_a_sealed_leaf_has_one_size_whatever_is_in_it():

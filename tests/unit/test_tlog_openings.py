@@ -10,6 +10,7 @@ from gatekeeper.model.moment import later, parse_moment
 from gatekeeper.tlog.entry import Abridged, LiftEntry, OpenDecoysEntry, Reference, encode_entry
 from gatekeeper.tlog.errors import OpeningFault
 from gatekeeper.tlog.openings import MOST_NAMED, LogOpeningFault, OpeningsCheck
+from gatekeeper.tlog.sealed import make_decoy
 from tests.fakes.entries import (
     ALICE,
     BOB,
@@ -99,6 +100,8 @@ def test_what_an_opening_refuses_is_named_with_its_place():
 def test_an_opening_of_what_is_no_sealed_leaf_is_named():
     assert faults(SAMPLES[1], WHOLE) == [(LogOpeningFault.NO_LEAF, 1)]
     assert faults(LEAF, opened(SLOTS[0], Reference(ORIGIN, 7, 0), number=100)) == [(LogOpeningFault.NO_LEAF, 1)]
+    assert faults(SAMPLES[1], LEAF, WHOLE) == [(LogOpeningFault.NO_LEAF, 2)]
+    assert not check(SAMPLES[1], LEAF, WHOLE).sound
 
 
 def test_a_slot_may_be_opened_by_its_head_first_and_whole_later():
@@ -128,6 +131,13 @@ def test_a_seed_that_opens_nothing_is_named():
     for wrong in ({"seed": fixed(3)}, {"day": date(2026, 11, 22)}):
         assert faults(LEAF, dataclasses.replace(DECOYS, **wrong)) == [(LogOpeningFault.SEED_OPENS_NOTHING, 1)]
     assert faults(SAMPLES[1], DECOYS) == [(LogOpeningFault.SEED_OPENS_NOTHING, 1)]
+
+
+def test_a_seed_that_opens_a_slot_of_one_leaf_of_its_day_need_not_open_one_of_each():
+    at = later(TICK, seconds=2)
+    others = leaf_of(*(make_decoy(fixed(3), origin=ORIGIN, at=at, slot=slot) for slot in range(4)), number=51, at=at)
+    assert faults(LEAF, others, DECOYS) == []
+    assert faults(others, LEAF_AGAIN, DECOYS) == []
 
 
 def test_a_second_seed_for_one_day_is_named():

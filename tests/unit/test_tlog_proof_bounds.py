@@ -93,3 +93,11 @@ def test_lines_of_hashes_are_counted_first():
 def test_a_verified_inclusion_cannot_be_made():
     with pytest.raises(TypeError, match="only verify_proof"):
         VerifiedInclusion()
+
+
+def test_a_verified_inclusion_does_not_change():
+    verified = VerifiedInclusion.__new__(VerifiedInclusion)
+    for name in ("index", "leaf", "checkpoint", "other"):
+        with pytest.raises(AttributeError, match="verified inclusions do not change"):
+            setattr(verified, name, 1)
+        assert not hasattr(verified, name)

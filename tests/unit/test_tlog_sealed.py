@@ -254,6 +254,27 @@ def test_a_kind_of_a_later_release_can_be_sealed_and_opened():
     assert (slot.head.kind, slot.head.verdict) == ("continued", Verdict.DENY)
 
 
+@pytest.mark.parametrize("said", ["allow", "Maybe", "", None, True, 1, ["Allow"], {}])
+def test_what_a_later_release_says_that_is_no_verdict_of_ours_is_none_in_its_head(said):
+    members = {"v": 1, "kind": "continued", "entry_id": "c" * 32, "origin": ORIGIN, "at": "2026-11-21T10:04:05Z", "config": None, "verdict": said}
+    opening = seal_entry(encode_canonical(members), at=TICK, r=fixed(1), rp=fixed(2))
+    assert verify_slot(leaf_of(opening, *map(decoy, (1, 2, 3))), 0, opening).head.verdict is None
+
+
+def test_a_commitment_is_to_an_origin_and_a_body_within_their_bounds():
+    assert len({commitment(fixed(1), "x" * 0xFFFF, b"x"), commitment(fixed(1), "x", b"x" * 512), commitment(fixed(1), "x", b"x")}) == 3
+    for origin, body in (("", b"x"), ("x" * 0x10000, b"x"), ("\u00e4" * 0x8000, b"x"), ("x", b""), ("x", b"x" * 513)):
+        with pytest.raises(MalformedEntry, match="an origin and a body of 1 to 512 bytes"):
+            commitment(fixed(1), origin, body)
+
+
+def test_a_private_entry_is_bound_within_its_bounds():
+    assert private_hmac(fixed(1), b"x") != private_hmac(fixed(1), b"x" * MAX_PRIVATE)
+    for private in (b"", b"x" * (MAX_PRIVATE + 1)):
+        with pytest.raises(MalformedEntry, match="a private entry has 1 to 3500 bytes"):
+            private_hmac(fixed(1), private)
+
+
 def test_what_would_not_open_is_not_sealed():
     with pytest.raises(MalformedEntry, match="4 slots"):
         leaf_of(*SLOTS[:3])

@@ -112,3 +112,4 @@ def test_an_address_knows_its_first_leaf():
     assert TileAddress(None, 2, 5).first == 512
     assert TileAddress(0, 2, 5).first == 512
     assert TileAddress(1, 1, 5).first == 65536
+    assert [TileAddress(level, 7).leaves for level in (None, 0, 1, 2)] == [1, 1, 256, 65536]
