@@ -122,13 +122,6 @@ def node_from_tile(tile: bytes, level: int, n: int) -> bytes:
     return _subtree(hashes)
 
 
-def check_tile(address: TileAddress, data: bytes) -> bytes:
-    """Return the bytes if they have the length that the address says; raises `MalformedTile`."""
-    if len(data) != address.width * HASH_SIZE:
-        raise MalformedTile(f"{address.path} does not have {address.width} hashes")
-    return data
-
-
 def encode_bundle(entries: Sequence[bytes]) -> bytes:
     """1 to 256 entries, each behind its length as u16be."""
     if not 1 <= len(entries) <= TILE_WIDTH:
@@ -197,7 +190,7 @@ class TileEdge:
 
     def partial_tiles(self) -> tuple[Tile, ...]:
         """The tiles of `tiles_of(size)`."""
-        return tuple(Tile(address, self.partial[address.level or 0]) for address in tiles_of(self.size))
+        return tuple(Tile(address, hashes) for address, hashes in zip(tiles_of(self.size), filter(None, self.partial), strict=True))
 
     def range(self) -> CompactRange:
         """The same tree as a compact range, for its root."""

@@ -4,10 +4,11 @@ from collections import Counter, deque
 
 import pytest
 
-from gatekeeper.tlog.checkpoint import open_checkpoint
+from gatekeeper.tlog.checkpoint import Checkpoint, encode_checkpoint, open_checkpoint
 from gatekeeper.tlog.fsck import Fault, MemoryIds, Tail, check_growth, drive, fsck, order_of_check
-from gatekeeper.tlog.merkle import HASH_SIZE
-from gatekeeper.tlog.tile import encode_bundle
+from gatekeeper.tlog.merkle import HASH_SIZE, leaf_hash
+from gatekeeper.tlog.note import Note, NoteSignature, encode_note
+from gatekeeper.tlog.tile import encode_bundle, tile_root
 from tests.fakes import log_directory
 
 LOG = log_directory.entries(600)
@@ -20,6 +21,12 @@ def signed(log):
 
 
 HEAD, EMPTY = signed(LOG), signed(())
+
+
+def of_root(size, root):
+    text = encode_checkpoint(Checkpoint(log_directory.ORIGIN, size, root))
+    line = NoteSignature(log_directory.ORIGIN, log_directory.VKEY.key_id, log_directory.KEY.sign(text))
+    return open_checkpoint(encode_note(Note(text, (line,))), log_directory.VKEY)
 
 
 def spot(report):
@@ -124,6 +131,22 @@ def test_the_hash_of_a_higher_tile_that_differs_is_named():
     assert report.fault.detail == "tile/1/000.p/2 is not what the entries hash to"
 
 
+def test_a_full_tile_above_the_lowest_level_is_compared_too():
+    # 65,536 entries that are all alike, so that their tiles are too.
+    leaf = leaf_hash(b"x")
+    above = tile_root(leaf * 256)
+    root = tile_root(above * 256)
+    files = {"tile/1/000": above * 256, "tile/2/000.p/1": root}
+
+    def fetch(address):
+        return encode_bundle([b"x"] * 256) if address.level is None else files.get(address.path, leaf * 256)
+
+    checkpoint = of_root(65_536, root)
+    assert fsck(checkpoint, fetch, schema=False).sound
+    files["tile/1/000"] = above * 7 + leaf + above * 248
+    assert spot(fsck(checkpoint, fetch, schema=False)) == (Fault.TILE_CHANGED, 7 * 256, 8 * 256)
+
+
 @pytest.mark.parametrize(("path", "times"), [("tile/entries/001", 1), ("tile/0/001", 1), ("tile/entries/002", 1), ("tile/0/002", 1)])
 def test_only_a_partial_file_that_is_missing_is_asked_for_as_a_full_one(path, times):
     asked, files = Counter(), without(path, f"{path}.p/88")
@@ -148,6 +171,13 @@ def test_the_first_id_that_is_met_again_is_the_one_named():
     for index, one in enumerate((b"a", b"b", b"b", b"a", b"b")):
         ids.add(index, one * 16)
     assert ids.repeated() == 2
+
+
+def test_a_partial_tile_is_compared_where_a_source_has_one_though_it_need_not():
+    wrong = {"tile/0/002.p/88": bytes(88 * HASH_SIZE), "tile/1/000.p/2": bytes(2 * HASH_SIZE)}
+    for path, expected in zip(wrong, ((Fault.ENTRY_CHANGED, 512, 513), (Fault.TILE_CHANGED, 0, 256)), strict=True):
+        report = fsck(HEAD, lambda address, path=path: (FILES | {path: wrong[path]}).get(address.path), partials_kept=False)
+        assert spot(report) == expected
 
 
 # --- the order

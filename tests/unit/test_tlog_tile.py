@@ -3,14 +3,16 @@
 import pytest
 
 from gatekeeper.tlog.errors import MalformedTile
-from gatekeeper.tlog.merkle import leaf_hash
+from gatekeeper.tlog.merkle import leaf_hash, node_hash
 from gatekeeper.tlog.tile import (
     TileAddress,
     TileEdge,
     encode_bundle,
     entries_path,
+    node_from_tile,
     parse_bundle,
     parse_tile_path,
+    tile_of_node,
     tile_path,
     tile_root,
     tile_width,
@@ -31,6 +33,7 @@ def test_paths_have_groups_of_three_digits():
     [
         "tile/0/x001/x234/067.p/0",
         "tile/0/x001/x234/067.p/256",
+        "tile/0/x001/x234/067.p/257",
         "tile/0/x001/x234/067.p/08",
         "tile/0/x000/067",
         "tile/0/x001/234/067",
@@ -106,6 +109,53 @@ def test_a_bundle_is_entries_behind_their_lengths():
     for entries in ([], [b""] * 257, [bytes(65536)]):
         with pytest.raises(MalformedTile):
             encode_bundle(entries)
+
+
+@pytest.mark.parametrize(
+    ("level", "n", "width", "words"),
+    [
+        (-1, 0, 1, "level lies between 0 and 63"),
+        (64, 0, 1, "level lies between 0 and 63"),
+        (0, -1, 1, "number is not negative"),
+        (0, 2**63, 1, "number is not negative"),
+        (None, 0, 0, "width lies between 1 and 256"),
+        (0, 0, 257, "width lies between 1 and 256"),
+    ],
+)
+def test_there_is_no_address_beyond_these_bounds(level, n, width, words):
+    with pytest.raises(MalformedTile, match=words):
+        TileAddress(level, n, width)
+
+
+def test_an_address_lies_within_its_bounds():
+    for level, n, width in ((0, 0, 1), (63, 2**63 - 1, 256), (None, 2**63 - 1, 1)):
+        assert parse_tile_path(TileAddress(level, n, width).path) == TileAddress(level, n, width)
+
+
+def test_a_node_is_read_from_a_tile_that_has_it_whole():
+    hashes = [bytes((n,)) * 32 for n in range(8)]
+    tile = b"".join(hashes)
+    assert node_from_tile(tile, 0, 7) == hashes[7]
+    assert node_from_tile(tile, 1, 3) == node_hash(hashes[6], hashes[7])
+    for part, level, n in ((tile, 0, 8), (tile[:-1], 0, 7), (tile[:-32], 1, 3), (tile[:-32], 3, 0), (b"", 0, 0)):
+        with pytest.raises(MalformedTile, match="the tile is too short for this node"):
+            node_from_tile(part, level, n)
+
+
+def test_a_tree_has_no_node_beyond_its_size():
+    assert tile_of_node(0, 6, 7) == TileAddress(0, 0, 7)
+    for level, n, size in ((0, 0, 0), (0, 256, 256), (8, 0, 255)):
+        with pytest.raises(MalformedTile, match="the tree has no such node"):
+            tile_of_node(level, n, size)
+
+
+def test_the_fullest_bundle_is_written_and_read():
+    fullest = [bytes(65_535)] * 256
+    data = encode_bundle(fullest)
+    assert len(data) == 256 * 65_537
+    assert parse_bundle(data) == tuple(fullest)
+    with pytest.raises(MalformedTile, match="an entry has at most 65535 bytes"):
+        encode_bundle([bytes(65_536)])
 
 
 def test_an_address_knows_its_first_leaf():
