@@ -177,7 +177,7 @@ class OpeningsCheck:
         if slot.head.entry_id in taken or self._ids.setdefault(slot.head.entry_id, opened.of) != opened.of:
             self._add(LogOpeningFault.ENTRY_ID_TAKEN, at, f"entry_id {slot.head.entry_id} stands elsewhere")
             return
-        leaves.opened[position] |= 1 << (opened.of.slot or 0)
+        leaves.opened[position] |= 1 << slot.number
         if slot.entry is not None:
             self._whole.setdefault(opened.of, at)
 

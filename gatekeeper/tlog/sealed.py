@@ -71,8 +71,9 @@ class Opening:
 
 @dataclass(frozen=True)
 class OpenedSlot:
-    """What a verified opening says. `entry` is None where only the head was opened."""
+    """What a verified opening says of the slot with that number. `entry` is None where only the head was opened."""
 
+    number: int
     head: SealedHead
     entry: Entry | UnknownEntry | None
 
@@ -169,12 +170,12 @@ def verify_slot(leaf: SealedEntry, slot: int | None, opening: Opening) -> Opened
     The caller has proven that the leaf is in the log, and has never met the head's `entry_id`.
     """
     # 1. (r, B) is what the slot commits to.
-    committed = _committed(leaf, slot)
+    number = _number_of(slot)
     try:
         made = commitment(opening.r, leaf.origin, opening.body)
     except MalformedEntry as error:
         raise OpeningRefused(OpeningFault.BODY_MALFORMED, str(error)) from error
-    if made != committed:
+    if made != leaf.commitments[number]:
         raise OpeningRefused(OpeningFault.NOT_COMMITTED, "r and the body are not what the slot commits to")
     # 2. B is of this leaf.
     try:
@@ -188,7 +189,7 @@ def verify_slot(leaf: SealedEntry, slot: int | None, opening: Opening) -> Opened
     # A decision that calls itself a decoy would be opened without anybody learning of it.
     if body.head.kind == DECOY:
         raise OpeningRefused(OpeningFault.DECOY, "a decoy is opened by its day's seed and by nothing else")
-    return OpenedSlot(body.head, _verify_private(body, opening))
+    return OpenedSlot(number, body.head, _verify_private(body, opening))
 
 
 def verify_opening(opened: OpenEntry, *, at: Reference, leaf: SealedEntry, leaf_at: Reference, origins: Sequence[str]) -> OpenedSlot:
@@ -199,7 +200,7 @@ def verify_opening(opened: OpenEntry, *, at: Reference, leaf: SealedEntry, leaf_
     """
     if (opened.of.origin, opened.of.index) != (leaf_at.origin, leaf_at.index) or leaf.origin != leaf_at.origin or opened.origin != at.origin:
         raise OpeningRefused(OpeningFault.OTHER_LEAF, "the opening names another leaf")
-    if _committed(leaf, opened.of.slot) != opened.commitment:
+    if leaf.commitments[_number_of(opened.of.slot)] != opened.commitment:
         raise OpeningRefused(OpeningFault.OTHER_COMMITMENT, "the opening names another commitment than its slot holds")
     if not stands_later(at, leaf_at, origins):
         raise OpeningRefused(OpeningFault.NOT_LATER, "an opening comes after its leaf, or stands in a later origin")
@@ -235,10 +236,10 @@ def _verify_private(body: SealedBody, opening: Opening) -> Entry | UnknownEntry 
     return entry
 
 
-def _committed(leaf: SealedEntry, slot: int | None) -> bytes:
+def _number_of(slot: int | None) -> int:
     if slot is None or not 0 <= slot < SEALED_SLOTS:
         raise OpeningRefused(OpeningFault.NO_SLOT, f"a leaf has no slot {slot}")
-    return leaf.commitments[slot]
+    return slot
 
 
 def _kind(entry: Entry | UnknownEntry) -> str:

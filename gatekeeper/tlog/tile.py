@@ -49,7 +49,7 @@ class TileAddress:
     @property
     def leaves(self) -> int:
         """How many leaves stand below each of its hashes or entries."""
-        return 1 << (8 * (self.level or 0))
+        return 1 if self.level is None else 1 << (8 * self.level)
 
     @property
     def first(self) -> int:

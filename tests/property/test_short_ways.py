@@ -85,6 +85,11 @@ def test_the_golden_entries_take_the_short_way(path):
     assert strictjson._plain(path.read_bytes(), DEPTH) == json.loads(path.read_bytes())
 
 
+def test_a_list_of_plain_items_takes_the_short_way():
+    for form, items in ((members._TEXTS, ["b", "a"]), (members._DIGESTS, ["sha256:" + "0" * 64]), (members._PEOPLE, ["p:" + "0" * 32])):
+        assert members._plain(form, items) == tuple(items)
+
+
 ITEM = st.sampled_from(["sha256:" + "0" * 64, "sha256:" + "f" * 64, "sha256:" + "0" * 63, "p:" + "0" * 32, "p:" + "1" * 32, "x", "", "a\nb", "é", 1, None, [],
                         "a" * 256, "a" * 257, "\u202e", "é" * 128, "é" * 129, "sha256:" + "0" * 64 + "\nsha256:" + "f" * 64])  # fmt: skip
 
