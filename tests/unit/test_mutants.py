@@ -308,8 +308,8 @@ def test_an_observation_in_which_a_test_failed_is_made_again(tmp_path):
 
 
 def test_a_doorkeeper_that_is_called_as_a_program_is_a_fork(tmp_path, monkeypatch):
-    # The standard library's own, also where the mutants' fork stands in its place already.
-    monkeypatch.setattr(subprocess, "Popen", subprocess.Popen.__mro__[-2])
+    # In a run of `make mutants` another one stands there already, and would become the program first.
+    monkeypatch.setattr(subprocess, "Popen", next(kind for kind in subprocess.Popen.__mro__ if kind.__module__ == "subprocess"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ran, told = {("before.py", 1)}, []
     Programs(ran, lambda: told.append("fresh")).install()
