@@ -389,3 +389,9 @@ def test_a_unit_is_linked_and_restarted_by_its_own_command(place, machine, start
     assert ran == [(("/bin/restart", "hello"), {"PATH": "/usr/bin:/bin"})]
     assert started == []
     assert place.current("hello").resolve() == directory.resolve()
+
+
+def test_what_the_kernel_tells_of_a_process_is_read():
+    found = workload._stat(os.getpid())
+    assert (found.pid, found.group, found.state in "RSD", found.started > 0) == (os.getpid(), os.getpgrp(), True, True)
+    assert workload._stat(2**30) is None
