@@ -153,7 +153,9 @@ def test_the_fullest_bundle_is_written_and_read():
     fullest = [bytes(65_535)] * 256
     data = encode_bundle(fullest)
     assert len(data) == 256 * 65_537
-    assert parse_bundle(data) == tuple(fullest)
+    # Told of a difference in 16 MiB, pytest would take gigabytes to show it.
+    same = parse_bundle(data) == tuple(fullest)
+    assert same
     with pytest.raises(MalformedTile, match="an entry has at most 65535 bytes"):
         encode_bundle([bytes(65_536)])
 
