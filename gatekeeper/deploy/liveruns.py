@@ -37,6 +37,7 @@ MOST: Final = 1024
 """answers kept"""
 _CAUSE: Final = "identity-unavailable"
 
+
 @dataclass(frozen=True)
 class Question:
     """A verified token and who it says calls. `token` is shown to its own platform and nobody else."""

@@ -161,6 +161,9 @@ def test_a_sparse_file_of_each_form(tmp_path):
     refused(tmp_path, first + plain, "holds a sparse file")
     older = pax(("GNU.sparse.map", "0,1"), ("GNU.sparse.size", str(1 << 50)), ("GNU.sparse.numblocks", "1"))
     refused(tmp_path, older + plain, "bytes unpacked|something other than regular")
+    # The two forms whose map stands in the extended header are small enough for every other bound.
+    for numbers in ((("GNU.sparse.map", "0,1"), ("GNU.sparse.size", "1")), (("GNU.sparse.size", "1"), ("GNU.sparse.offset", "0"), ("GNU.sparse.numbytes", "1"))):
+        refused(tmp_path, pax(*numbers, ("GNU.sparse.numblocks", "1")) + plain, "something other than regular")
     refused(tmp_path, header(tarfile.GNUTYPE_SPARSE, 0) + b"\0" * 1024, "holds a sparse file")
 
 
