@@ -155,6 +155,11 @@ def test_extended_headers_of_extended_headers(tmp_path, kind):
     refused(tmp_path, (header(kind, 2) + padded(b"a\0" if kind == tarfile.GNUTYPE_LONGNAME else b"")) * 3000, "layer: ")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "d/e\0f"])
+def test_a_name_that_ends_before_its_end(tmp_path, name):
+    refused(tmp_path, pax(("path", name)) + tar_of(("a", FILE, "", b"x"), form=tarfile.GNU_FORMAT), "a name is absolute, climbs")
+
+
 def test_a_sparse_file_of_each_form(tmp_path):
     plain = tar_of(("a", FILE, "", b"1\n0\n1\n" + b"\0" * 600))
     first = pax(("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.realsize", str(1 << 50)), ("GNU.sparse.name", "a"))
